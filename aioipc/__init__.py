@@ -1,0 +1,87 @@
+"""Await `multiprocessing`: pipes, queues and processes as cancel-safe async streams.
+
+The names are imported on first use, so that `import aioipc` costs a worker nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from aioipc._version import __version__
+
+if TYPE_CHECKING:
+    from aioipc.bridge.connection import AsyncConnection, ConnectionStatistics, Pipe
+    from aioipc.bridge.process import AsyncProcess, Process
+    from aioipc.bridge.queue import (
+        AsyncJoinableQueue,
+        AsyncQueue,
+        AsyncSimpleQueue,
+        JoinableQueue,
+        Queue,
+        QueueStatistics,
+        SimpleQueue,
+    )
+    from aioipc.bridge.queue_proxy import AsyncQueueProxy
+    from aioipc.bridge.wrap import wrap
+    from aioipc.errors import (
+        BrokenResourceError,
+        ClosedResourceError,
+        DecodeError,
+        EndOfStream,
+        EventLoopError,
+        FrameError,
+        QueueEmpty,
+        QueueFull,
+        UndeliveredError,
+    )
+
+__all__ = [
+    "AsyncConnection",
+    "AsyncJoinableQueue",
+    "AsyncProcess",
+    "AsyncQueue",
+    "AsyncQueueProxy",
+    "AsyncSimpleQueue",
+    "BrokenResourceError",
+    "ClosedResourceError",
+    "ConnectionStatistics",
+    "DecodeError",
+    "EndOfStream",
+    "EventLoopError",
+    "FrameError",
+    "JoinableQueue",
+    "Pipe",
+    "Process",
+    "Queue",
+    "QueueEmpty",
+    "QueueFull",
+    "QueueStatistics",
+    "SimpleQueue",
+    "UndeliveredError",
+    "__version__",
+    "wrap",
+]
+
+_HOMES = {
+    "aioipc.bridge.wrap": "wrap",
+    "aioipc.bridge.connection": "AsyncConnection ConnectionStatistics Pipe",
+    "aioipc.bridge.queue": "AsyncQueue AsyncJoinableQueue AsyncSimpleQueue Queue "
+    "JoinableQueue SimpleQueue QueueStatistics",
+    "aioipc.bridge.queue_proxy": "AsyncQueueProxy",
+    "aioipc.bridge.process": "AsyncProcess Process",
+    "aioipc.errors": "BrokenResourceError ClosedResourceError DecodeError EndOfStream "
+    "EventLoopError FrameError QueueEmpty QueueFull UndeliveredError",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'aioipc' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""What the user holds: one file for each family of `multiprocessing` objects."""

@@ -1,0 +1,268 @@
+"""`AsyncProcess`: a `multiprocessing.Process`, awaited. It never outlives its block."""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from multiprocessing import get_context
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+
+from aioipc.bridge.handover import plain
+from aioipc.bridge.insides import is_served_by_forkserver
+from aioipc.transport.choice import Transport, check_transport, open_watch
+from aioipc.transport.loops import NOWHERE, Loop, settle
+from aioipc.transport.threads import run_in_thread
+from aioipc.transport.turns import Turn
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from aioipc.transport.watches import Watch
+
+__all__ = ["AsyncProcess", "Process"]
+
+GRACE = 5.0
+"""Seconds that a process has to end between SIGTERM and SIGKILL."""
+
+# A child that is forked in one thread while another thread starts a process inherits
+# the pipe that tells of that process's death, and keeps it open.
+_starting = threading.Lock()
+
+
+def _forget_starting() -> None:
+    global _starting  # noqa: PLW0603 - whoever held it does not exist in a fork
+    _starting = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_starting)
+
+
+class AsyncProcess:
+    """A `multiprocessing.Process`, awaited.
+
+    As a context manager it starts the process, and joins it on leaving. On an exception
+    or a cancel it terminates it, kills it after `grace` seconds, and reaps it, whatever
+    else happens: a process never outlives its block.
+
+    Get one from `Process` or `wrap`.
+
+    :param process: started or not
+    :param grace: seconds
+    :param transport: how to wait for the end: ``"readiness"``, ``"threads"`` or None
+    """
+
+    def __init__(
+        self,
+        process: BaseProcess,
+        *,
+        grace: float = GRACE,
+        transport: Transport | None = None,
+    ) -> None:
+        check_transport(transport)
+        self._process = process
+        self._grace = grace
+        self._transport: Transport | None = transport
+        self._loop: Loop = NOWHERE
+        self._watch: Watch
+        self._turn = Turn()
+        self._pidfd = -1
+
+    async def start(self) -> None:
+        """Start the process, in a thread.
+
+        If it is cancelled, the process is killed and reaped as soon as it is there.
+        """
+        process = self._process
+
+        def start() -> None:
+            with _starting:
+                process.start()
+
+        def undo() -> None:
+            if process.pid is not None:
+                process.kill()
+                process.join()
+
+        job = run_in_thread(start, "start")
+        try:
+            await job.wait()
+        except BaseException:
+            job.then(undo)
+            raise
+        job.result()
+
+    async def join(self, timeout: float | None = None) -> int | None:
+        """Wait until the process has ended, and return its exit code.
+
+        A cancel leaves the process running.
+
+        :param timeout: seconds to wait at most, for ever if None
+        :returns: the exit code, -N if signal N killed it, None if it is still running
+        :raises ValueError: if it has not been started
+        """
+        if self._process.pid is None:
+            raise ValueError(f"{self!r} has not been started")
+        with anyio.move_on_after(timeout):
+            await self._wait()
+        if self._process.exitcode is not None:
+            self._process.join()  # does not wait, but forgets the child
+        return self._process.exitcode
+
+    def terminate(self) -> None:
+        """Ask the process to end, by SIGTERM."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """End the process, by SIGKILL."""
+        self._process.kill()
+
+    def is_alive(self) -> bool:
+        """Return whether the process is running."""
+        return self._process.is_alive()
+
+    def close(self) -> None:
+        """Release what belongs to the process.
+
+        :raises ValueError: if it is running
+        """
+        self._process.close()
+        self._leave_loop()
+
+    @property
+    def sync(self) -> BaseProcess:
+        """The `multiprocessing.Process` itself."""
+        return self._process
+
+    @property
+    def name(self) -> str:
+        """The name of the process."""
+        return self._process.name
+
+    @property
+    def daemon(self) -> bool:
+        """Whether the process is killed when this program ends."""
+        return self._process.daemon
+
+    @property
+    def pid(self) -> int | None:
+        """The process id; None before the start."""
+        return self._process.pid
+
+    @property
+    def exitcode(self) -> int | None:
+        """The exit code, -N if signal N killed it, None before the end."""
+        return self._process.exitcode
+
+    @property
+    def sentinel(self) -> int:
+        """A descriptor that is ready when the process has ended."""
+        return self._process.sentinel
+
+    def __repr__(self) -> str:
+        return f"<Async{repr(self._process).removeprefix('<')}"
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: "type[BaseException] | None",
+        exc_value: BaseException | None,
+        traceback: "TracebackType | None",
+    ) -> None:
+        try:
+            if exc_type is None:
+                await self.join()
+        finally:
+            await self._end()
+            self._leave_loop()
+
+    def __del__(self) -> None:
+        if getattr(self, "_pidfd", -1) >= 0:
+            self._leave_loop()
+
+    async def _end(self) -> None:
+        """Have the process ended and reaped, whatever cancels come meanwhile."""
+        process = self._process
+        if process.exitcode is not None:
+            return
+        process.terminate()
+        try:
+            # asyncio's own cancel goes through the shield, and means: no more waiting.
+            with anyio.CancelScope(shield=True):
+                await self.join(self._grace)
+        finally:
+            if process.exitcode is None:
+                process.kill()
+                reaping = run_in_thread(process.join, "reap")
+                with anyio.CancelScope(shield=True):
+                    await reaping.wait()
+
+    async def _wait(self) -> None:
+        if self._process.exitcode is not None:
+            return
+        if not self._loop.is_current():
+            self._move()
+        if self._turn.taken:
+            await self._turn.wait()
+        self._turn.taken = True
+        try:
+            if self._process.exitcode is None:
+                await self._watch.wait()
+        finally:
+            self._turn.pass_on()
+
+    def _move(self) -> None:
+        loop = settle(self._loop, f"<process {self.name}>")
+        self._leave_loop()
+        self._turn = Turn()
+        fd = self._process.sentinel
+        if not is_served_by_forkserver(self._process):
+            # The sentinel is a pipe, which the children of a worker inherit.
+            assert self._process.pid is not None
+            self._pidfd = fd = os.pidfd_open(self._process.pid)
+        self._watch = open_watch(loop, fd, "read", lambda: True, self._transport)
+        self._loop = loop
+
+    def _leave_loop(self) -> None:
+        if self._loop is not NOWHERE:
+            self._loop = NOWHERE
+            self._watch.close()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+
+def Process(  # noqa: N802 - multiprocessing's name
+    group: None = None,
+    target: Callable[..., object] | None = None,
+    name: str | None = None,
+    args: Iterable[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    daemon: bool | None = None,
+    context: BaseContext | None = None,
+    grace: float = GRACE,
+    transport: Transport | None = None,
+) -> AsyncProcess:
+    """Return a `multiprocessing.Process` to await.
+
+    Awaitables among the arguments, also in lists, tuples and dicts, arrive in the
+    worker as the plain objects that they stand for.
+
+    :param grace: seconds between SIGTERM and SIGKILL, when its block is left early
+    """
+    factory: Any = context or get_context()
+    process: BaseProcess = factory.Process(
+        group,
+        target,
+        name,
+        plain(tuple(args)),
+        plain(dict(kwargs or {})),
+        daemon=daemon,
+    )
+    return AsyncProcess(process, grace=grace, transport=transport)

@@ -1,0 +1,214 @@
+"""`AsyncQueueProxy`: a queue that lives in a `multiprocessing.Manager`, awaited.
+
+Every call is a message to the manager's process and back, over a connection that
+belongs to the calling thread. So calls are made by two threads of this object, one for
+those that take and one for all others, and every method that asks the manager is
+awaited, also `qsize` and `get_nowait`.
+"""
+
+import contextlib
+import queue as stdlib_queue
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Generic, TypeVar
+
+import anyio
+import anyio.lowlevel
+from anyio.abc import ObjectReceiveStream, ObjectSendStream
+
+from aioipc.bridge.handover import reduce_plain
+from aioipc.bridge.queue import Until
+from aioipc.errors import (
+    BrokenResourceError,
+    ClosedResourceError,
+    QueueEmpty,
+    QueueFull,
+    UndeliveredError,
+)
+from aioipc.transport.threads import Job, ServiceThread, run_in_thread
+from aioipc.transport.turns import Turn
+
+__all__ = ["AsyncQueueProxy"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+SLICE = 0.2
+"""Seconds that one call waits in the manager: how long a thread outlives its use."""
+
+
+class AsyncQueueProxy(ObjectSendStream[T], ObjectReceiveStream[T], Generic[T]):
+    """A manager's queue, awaited; also a pair of anyio object streams.
+
+    A cancelled `get` has taken nothing: an item that was already on its way is kept
+    for the next `get`. A cancelled `put` has put the item or not.
+
+    Get one from `wrap`.
+    """
+
+    def __init__(self, proxy: Any) -> None:
+        self._proxy = proxy
+        self._closed = False
+        self._turn = Turn()
+        self._taker = ServiceThread("manager get")
+        self._caller = ServiceThread("manager call")
+        self._taking: Job[T] | None = (
+            None  # for a `get`, perhaps one that was cancelled
+        )
+
+    async def get(self, block: bool = True, timeout: float | None = None) -> T:
+        """Remove and return an item.
+
+        :raises QueueEmpty: if none came within `timeout` seconds
+        :raises BrokenResourceError: if the manager is gone
+        """
+        if not block:
+            return await self.get_nowait()
+        with anyio.move_on_after(timeout):
+            return await self._get()
+        raise QueueEmpty(f"nothing to get within {timeout} s")
+
+    async def receive(self) -> T:
+        """Remove and return an item: `get`, by anyio's name for it."""
+        return await self._get()
+
+    async def get_nowait(self) -> T:
+        """Remove and return an item that is there, or raise QueueEmpty."""
+        if self._taking is None and not self._turn.taken:
+            return await self._call(self._proxy.get, False)
+        if self._taking is not None and self._taking.done:
+            job, self._taking = self._taking, None
+            return _outcome(job)
+        raise QueueEmpty("nothing to get")
+
+    async def put(
+        self, obj: T, block: bool = True, timeout: float | None = None
+    ) -> None:
+        """Add an item.
+
+        :raises QueueFull: if no slot came free within `timeout` seconds
+        :raises BrokenResourceError: if the manager is gone
+        """
+        if not block:
+            await self.put_nowait(obj)
+            return
+        with anyio.move_on_after(timeout):
+            while True:
+                with contextlib.suppress(QueueFull):
+                    await self._call(self._proxy.put, obj, True, SLICE)
+                    return
+        raise QueueFull(f"no free slot within {timeout} s")
+
+    async def send(self, item: T) -> None:
+        """Add an item: `put`, by anyio's name for it."""
+        await self.put(item)
+
+    async def put_nowait(self, obj: T) -> None:
+        """Add an item if there is a free slot, or raise QueueFull."""
+        await self._call(self._proxy.put, obj, False)
+
+    def until(self, sentinel: T) -> AsyncIterator[T]:
+        """Iterate over the items before the first that equals `sentinel`."""
+        return Until(self, sentinel)
+
+    async def qsize(self) -> int:
+        """Return how many items are in the queue."""
+        return await self._call(self._proxy.qsize)
+
+    async def empty(self) -> bool:
+        """Return whether there is nothing to get."""
+        return await self._call(self._proxy.empty)
+
+    async def full(self) -> bool:
+        """Return whether there is no free slot."""
+        return await self._call(self._proxy.full)
+
+    async def task_done(self) -> None:
+        """Note that an item that was got has been dealt with."""
+        await self._call(self._proxy.task_done)
+
+    async def join(self) -> None:
+        """Wait until every item that was put has been dealt with.
+
+        The manager offers no end to that: a cancel leaves a thread waiting there.
+        """
+        self._require_open()
+        job = run_in_thread(self._proxy.join, "manager join")
+        await job.wait()
+        _outcome(job)
+
+    def close(self) -> None:
+        """Use the queue no more here; its manager keeps it."""
+        self._closed = True
+        self._taker.close()
+        self._caller.close()
+
+    async def aclose(self) -> None:
+        """Close: see `close`."""
+        self.close()
+        await anyio.lowlevel.checkpoint()
+
+    def detach(self) -> Any:
+        """Give the proxy back, and close this object.
+
+        :raises UndeliveredError: if a cancelled `get` may have taken an item
+        """
+        self._require_open()
+        if self._taking is not None:
+            raise UndeliveredError(f"{self!r} may hold an item that no one has")
+        self.close()
+        return self._proxy
+
+    @property
+    def sync(self) -> Any:
+        """The proxy, to be handed to a worker."""
+        return self._proxy
+
+    def __repr__(self) -> str:
+        return f"<AsyncQueueProxy {'closed' if self._closed else repr(self._proxy)}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduce_plain(self._proxy)
+
+    def __del__(self) -> None:
+        if getattr(self, "_closed", True) is False:
+            self.close()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ClosedResourceError("the queue is closed")
+
+    async def _get(self) -> T:
+        if self._turn.taken:
+            await self._turn.wait()
+        self._turn.taken = True
+        try:
+            while True:
+                self._require_open()
+                job = self._taking
+                if job is None:
+                    job = self._taker.submit(lambda: self._proxy.get(True, SLICE))
+                    self._taking = job
+                await job.wait()
+                self._taking = None
+                with contextlib.suppress(QueueEmpty):
+                    return _outcome(job)
+        finally:
+            self._turn.pass_on()
+
+    async def _call(self, method: Callable[..., R], *args: Any) -> R:
+        self._require_open()
+        job = self._caller.submit(lambda: method(*args))
+        await job.wait()
+        return _outcome(job)
+
+
+def _outcome(job: Job[R]) -> R:
+    """Return the result of a call to a manager, its errors in our words."""
+    try:
+        return job.result()
+    except stdlib_queue.Empty:
+        raise QueueEmpty("nothing to get") from None
+    except stdlib_queue.Full:
+        raise QueueFull("no free slot") from None
+    except (EOFError, OSError) as error:
+        raise BrokenResourceError("the manager is gone") from error

@@ -1,0 +1,326 @@
+"""Messages over a pipe that other processes use too: a `multiprocessing` queue's.
+
+Note to the next reader. What is shared is the pipe, a lock for those who read it and a
+lock for those who write it, and they bind us:
+
+- The descriptors must stay blocking: the flag would hit every process. So nothing is
+  read that has not been counted by FIONREAD, nothing written without POLLOUT, and the
+  loop watches an epoll descriptor of our own that contains the pipe's (uvloop would
+  make the pipe itself non-blocking; and two watches of one descriptor would collide).
+- Only what was asked for may be taken. So one frame is read, to its last byte and no
+  further.
+- Whoever has begun to read a frame keeps the lock until it is whole; also us, and
+  whatever becomes of the task that wanted it.
+- The locks can't be waited for by readiness. Others hold them for microseconds, while
+  they copy a frame, or (a blocking `get` on an empty queue) while there is nothing to
+  read anyway. So a lock that is taken is tried again a few times from the loop, and
+  then waited for in a thread.
+"""
+
+import fcntl
+import os
+import select
+import struct
+import termios
+import threading
+from collections import deque
+from collections.abc import Sequence
+from multiprocessing.util import Finalize
+
+from aioipc.errors import BrokenResourceError
+from aioipc.transport.choice import Transport
+from aioipc.transport.receiver import Receiver
+from aioipc.transport.threads import SLICE, Job, Lockable, ServiceThread, acquire
+from aioipc.wire.frames import encode_header, pack_length
+
+__all__ = ["Feeder", "Parcel", "SharedReceiver", "SharedSender"]
+
+PATIENCE = 20
+"""How often a lock that others hold is tried before a thread waits for it."""
+
+BURST = 64
+"""Frames taken without a pause before the loop gets its turn."""
+
+_BULK = 1 << 20
+_IOV_MAX = 512
+_NO_COUNT = b"\0\0\0\0"
+_native_int = struct.Struct("i").unpack
+_unpack_length = struct.Struct("!i").unpack
+
+
+class SharedReceiver(Receiver):
+    """Messages from a pipe that other processes read too.
+
+    :param lock: held while a frame is read
+    :param slots: released after a frame was taken, if the queue is bounded
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        lock: Lockable,
+        slots: Lockable | None,
+        *,
+        transport: Transport | None,
+        max_size: int,
+        what: str,
+    ) -> None:
+        self._pipe = fd
+        self._lock = lock
+        self._slots = slots
+        self._locked = False
+        self._refusals = 0
+        self._burst = 0
+        self._thread = ServiceThread("queue get")
+        self._epoll = select.epoll()
+        self._epoll.register(fd, select.EPOLLIN)
+        super().__init__(
+            self._epoll.fileno(), transport=transport, max_size=max_size, what=what
+        )
+
+    def step(self) -> bool:
+        if not self._locked:
+            if not self._lock.acquire(False):
+                self._refusals += 1
+                return self._refusals >= PATIENCE
+            self._refusals = 0
+            self._locked = True
+        if self._read_frame():
+            self._unlock()
+            if self._slots is not None:
+                self._slots.release()
+            return True
+        if self.decoder.ending is not None:
+            self._unlock()
+            return True
+        if not self.decoder.in_frame:
+            self._unlock()
+        return False
+
+    def try_now(self) -> bool:
+        # Others must not lose by our taking one frame at a time; the loop neither.
+        self._burst += 1
+        if self._burst > BURST:
+            self._burst = 0
+            return False
+        return self.step()
+
+    async def unblock(self) -> None:
+        if self._refusals >= PATIENCE and not self._locked:
+            await acquire(self._lock, self._thread)
+            self._locked = True
+            self._refusals = 0
+            self.step()
+
+    def close(self) -> None:
+        super().close()
+        self._thread.close()
+        self._epoll.close()
+        if self._locked:  # in the middle of a frame: no one could read on behind us
+            self._lock.release()
+            self._locked = False
+
+    def _unlock(self) -> None:
+        self._locked = False
+        self._lock.release()
+
+    def _read_frame(self) -> bool:
+        """Read on in the current frame, or begin one; True if it is whole."""
+        decoder, pipe = self.decoder, self._pipe
+        (count,) = _native_int(fcntl.ioctl(pipe, termios.FIONREAD, _NO_COUNT))
+        if not count:
+            self._check_eof()
+            return False
+        if count > 4 and not decoder.in_frame:
+            # The common case: a small frame, which arrived whole
+            header = os.read(pipe, 4)
+            (size,) = _unpack_length(header)
+            count -= 4
+            if 0 < size <= count and size <= decoder.max_size:
+                self.frames.append(os.read(pipe, size))
+                return True
+            decoder.feed(header)
+        while count and decoder.ending is None and not self.frames:
+            count -= self._read_part(min(count, _BULK))
+        if self.expects_pickle:
+            decoder.check_pickle()
+        return bool(self.frames)
+
+    def _read_part(self, limit: int) -> int:
+        decoder = self.decoder
+        if decoder.room:
+            count = os.readv(self._pipe, [decoder.room[:limit]])
+            decoder.filled(count)
+            return count
+        data = os.read(self._pipe, min(limit, decoder.missing))
+        decoder.feed(data)
+        return len(data)
+
+    def _check_eof(self) -> None:
+        poll = select.poll()
+        poll.register(self._pipe, select.POLLIN)
+        if any(event & select.POLLHUP for _, event in poll.poll(0)):
+            self.decoder.feed_eof()
+
+
+class Parcel(Job[None]):
+    """A message on its way through a `Feeder`."""
+
+    __slots__ = ("begun", "withdrawn")
+
+    def __init__(self, fd: int, parts: Sequence[bytes]) -> None:
+        super().__init__(lambda: _write_all(fd, parts))
+        self.begun = False
+        self.withdrawn = False
+
+
+class Feeder:
+    """Writes messages to the pipe in a thread, one after the other.
+
+    Like the feeder thread of a `multiprocessing.Queue`, but what it gets is pickled.
+    """
+
+    def __init__(self, fd: int, lock: Lockable) -> None:
+        self._fd = fd
+        self._lock = lock
+        self._changed = threading.Condition()
+        self._parcels: deque[Parcel] = deque()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._at_exit: Finalize | None = None
+
+    @property
+    def backlog(self) -> int:
+        """How many messages are not yet written."""
+        return len(self._parcels)
+
+    def feed(self, parts: Sequence[bytes], *, join_at_exit: bool) -> Parcel:
+        """Write a message after those before it."""
+        parcel = Parcel(self._fd, parts)
+        with self._changed:
+            self._parcels.append(parcel)
+            self._changed.notify_all()
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._serve, name="aioipc queue feeder", daemon=True
+            )
+            self._thread.start()
+        if join_at_exit and self._at_exit is None:
+            self._at_exit = Finalize(None, self._join_at_exit, exitpriority=-5)
+        return parcel
+
+    def withdraw(self, parcel: Parcel) -> bool:
+        """Take a message back; False if some of it is already out."""
+        with self._changed:
+            if parcel.begun:
+                return False
+            parcel.withdrawn = True
+            self._changed.notify_all()
+            return True
+
+    def close(self) -> None:
+        """Let the thread end when all is written."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def cancel_join(self) -> None:
+        """Don't wait at exit for what is not yet written."""
+        if self._at_exit is not None:
+            self._at_exit.cancel()
+
+    def join(self) -> None:
+        """Wait until the thread has ended; blocking."""
+        if self._thread is not None:
+            self._thread.join()
+        self.cancel_join()
+
+    def _join_at_exit(self) -> None:
+        self.close()
+        self.join()
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._parcels or self._closed)
+                if not self._parcels:
+                    return
+                parcel = self._parcels[0]
+            self._deliver(parcel)
+            with self._changed:
+                self._parcels.popleft()
+
+    def _deliver(self, parcel: Parcel) -> None:
+        while not self._lock.acquire(True, SLICE):
+            if parcel.withdrawn:
+                return
+        try:
+            room = select.poll()
+            room.register(self._fd, select.POLLOUT)
+            while not room.poll(SLICE * 1000):
+                if parcel.withdrawn:
+                    return
+            with self._changed:
+                if parcel.withdrawn:
+                    return
+                parcel.begun = True
+            parcel.run()
+        finally:
+            self._lock.release()
+
+
+class SharedSender:
+    """Messages to a pipe that other processes write too."""
+
+    def __init__(self, fd: int, lock: Lockable, what: str) -> None:
+        self.feeder = Feeder(fd, lock)
+        self._fd = fd
+        self._lock = lock
+        self._what = what
+        self._room = select.poll()
+        self._room.register(fd, select.POLLOUT)
+
+    def send_nowait(self, message: bytes) -> bool:
+        """Write a small message if that needs no waiting."""
+        if len(message) + 4 > select.PIPE_BUF or self.feeder.backlog:
+            return False
+        if not self._lock.acquire(False):
+            return False
+        try:
+            # A pipe with any room at all has room for PIPE_BUF bytes.
+            if not self._room.poll(0):
+                return False
+            os.write(self._fd, pack_length(len(message)) + message)
+        except OSError as error:
+            raise BrokenResourceError(f"{self._what} is broken") from error
+        finally:
+            self._lock.release()
+        return True
+
+    def has_room(self) -> bool:
+        """Whether a small message could be written at this moment."""
+        return not self.feeder.backlog and bool(self._room.poll(0))
+
+    async def send(self, parts: Sequence[bytes]) -> None:
+        """Write a message; a cancel has written all of it or nothing."""
+        parcel = self.feeder.feed(parts, join_at_exit=False)
+        try:
+            await parcel.wait()
+        except BaseException:
+            self.feeder.withdraw(parcel)
+            raise
+        try:
+            parcel.result()
+        except OSError as error:
+            raise BrokenResourceError(f"{self._what} is broken") from error
+
+
+def _write_all(fd: int, parts: Sequence[bytes]) -> None:
+    header = encode_header(sum(map(len, parts)))
+    rest = [memoryview(part) for part in (header, *parts) if len(part)]
+    while rest:
+        count = os.writev(fd, rest[:_IOV_MAX])
+        while rest and count >= len(rest[0]):
+            count -= len(rest.pop(0))
+        if count:
+            rest[0] = rest[0][count:]

@@ -1,0 +1,280 @@
+"""Messages over a descriptor that no one else reads or writes: a connection's.
+
+The descriptor is made non-blocking when the first task uses it, and given back as it
+was. `os.read` and `os.write` serve pipes and sockets alike.
+
+A send goes out at the first try, or waits for room. If its task is cancelled before a
+byte is out, nothing is sent; if after, the rest belongs to the sender object, which
+goes on sending it with no one waiting, and later messages queue up behind it. So the
+peer sees whole messages only.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import anyio.lowlevel
+
+from aioipc.errors import BrokenResourceError, ClosedResourceError
+from aioipc.transport.choice import Transport, open_watch
+from aioipc.transport.loops import NOWHERE, Loop, settle
+from aioipc.transport.receiver import CHUNK, Receiver
+from aioipc.transport.turns import Turn
+from aioipc.wire.frames import encode_header, pack_length
+
+if TYPE_CHECKING:
+    from aioipc.transport.watches import Watch
+
+__all__ = ["BlockingMode", "StreamReceiver", "StreamSender"]
+
+BULK = 1 << 20
+"""Bytes of a large body that one step reads: about 0.3 ms into fresh memory."""
+
+BURST = 64
+"""Messages sent without a pause before the loop gets its turn."""
+
+_COALESCE = 1 << 14  # bytes: a smaller message goes out in one piece with its header
+_IOV_MAX = 512
+
+
+class BlockingMode:
+    """Remembers whether a descriptor was blocking, to leave it so."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._original: bool | None = None
+
+    def clear(self) -> None:
+        """Make the descriptor non-blocking."""
+        if self._original is None:
+            self._original = os.get_blocking(self._fd)
+            os.set_blocking(self._fd, False)
+
+    def restore(self) -> None:
+        """Make the descriptor as it was."""
+        if self._original is not None:
+            os.set_blocking(self._fd, self._original)
+            self._original = None
+
+
+class StreamReceiver(Receiver):
+    """Messages from a descriptor of one's own."""
+
+    def __init__(
+        self,
+        fd: int,
+        mode: BlockingMode,
+        *,
+        transport: Transport | None,
+        max_size: int,
+        what: str,
+    ) -> None:
+        super().__init__(fd, transport=transport, max_size=max_size, what=what)
+        self._mode = mode
+
+    def step(self) -> bool:
+        decoder = self.decoder
+        try:
+            if len(decoder.room) > CHUNK:
+                return self._read_body()
+            data = os.read(self._fd, CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            decoder.feed_eof(reset=True)
+            return True
+        if not data:
+            decoder.feed_eof()
+            return True
+        decoder.feed(data)
+        if self.frames:
+            return True
+        if self.expects_pickle:
+            decoder.check_pickle()
+        return decoder.ending is not None
+
+    def _read_body(self) -> bool:
+        """Read some of a large body to its place."""
+        decoder = self.decoder
+        count = os.readv(self._fd, [decoder.room[:BULK]])
+        if count:
+            decoder.filled(count)
+        else:
+            decoder.feed_eof()
+        return bool(self.frames) or not count
+
+    def prepare(self) -> None:
+        self._mode.clear()
+
+
+class StreamSender:
+    """Messages to a descriptor of one's own, from any number of tasks of one loop."""
+
+    def __init__(
+        self, fd: int, mode: BlockingMode, *, transport: Transport | None, what: str
+    ) -> None:
+        self._fd = fd
+        self._mode = mode
+        self._transport: Transport | None = transport
+        self._what = what
+        self._turn = Turn()
+        self._loop: Loop = NOWHERE
+        self._watch: Watch
+        self._rest: list[memoryview] = []  # of the message that is going out
+        self._begun = False  # whether some of it is out
+        self._burst = 0
+        self._error: OSError | None = None
+        self.closed = False
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks are sending."""
+        return self._turn.tasks
+
+    @property
+    def unsent(self) -> int:
+        """Bytes still to go of a message that has been begun."""
+        return sum(map(len, self._rest))
+
+    def send_nowait(self, message: bytes) -> bool:
+        """Send a message if it goes out whole at the first try, and no one waits.
+
+        False has sent nothing; it is also the answer every `BURST` messages.
+        """
+        self._burst += 1
+        if (
+            self._burst > BURST
+            or self._turn.taken
+            or self._rest
+            or len(message) > _COALESCE
+            or not self._loop.is_current()
+        ):
+            return False
+        data = pack_length(len(message)) + message
+        try:
+            count = os.write(self._fd, data)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise BrokenResourceError(f"{self._what}: the peer is gone") from error
+        if count < len(data):
+            self._rest.append(memoryview(data)[count:])
+            self._begun = True
+            self._watch.finish()
+        return True
+
+    async def send(self, parts: Sequence[bytes | memoryview]) -> None:
+        """Send one message; a cancel has sent all of it or nothing."""
+        if not self._loop.is_current():
+            self._move()
+        if self._burst > BURST:
+            self._burst = 0
+            await anyio.lowlevel.checkpoint()
+        turn = self._turn
+        if turn.taken:
+            await turn.wait()
+        turn.taken = True
+        try:
+            if self._rest:
+                await self._finish_other()
+            self._begin(parts)
+            if not self.step():
+                await self._finish_own()
+            if self._error is not None:
+                self._raise_error()
+        finally:
+            turn.pass_on()
+
+    async def flush(self) -> None:
+        """Wait until a message that was begun is out; a cancel leaves it going out."""
+        if not self._loop.is_current():
+            self._move()
+        if self._rest:
+            await self._finish_other()
+
+    def step(self) -> bool:
+        """Write what there is room for; True if all is out, or never will be."""
+        rest = self._rest
+        try:
+            while rest:
+                self._sent(os.writev(self._fd, rest[:_IOV_MAX]))
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._error = error
+            rest.clear()
+        return True
+
+    def release(self) -> None:
+        """Leave the loop; the next send settles in the one that it runs in."""
+        if self._loop is not NOWHERE:
+            self._loop = NOWHERE
+            self._watch.close()
+
+    def close(self) -> None:
+        """Wake all who wait, with ClosedResourceError; the descriptor stays open."""
+        self.closed = True
+        self._rest.clear()
+        self.release()
+
+    def _begin(self, parts: Sequence[bytes | memoryview]) -> None:
+        if self.closed:
+            raise ClosedResourceError(f"{self._what} is closed")
+        size = sum(map(len, parts))
+        header = encode_header(size)
+        self._begun = False
+        if size <= _COALESCE:
+            self._rest.append(memoryview(b"".join((header, *parts))))
+        else:
+            self._rest.append(memoryview(header))
+            self._rest.extend(memoryview(part) for part in parts if len(part))
+
+    def _sent(self, count: int) -> None:
+        """Forget the first `count` bytes of what is going out."""
+        self._begun = True
+        rest = self._rest
+        while rest and count >= len(rest[0]):
+            count -= len(rest.pop(0))
+        if count:
+            rest[0] = rest[0][count:]
+
+    async def _finish_own(self) -> None:
+        try:
+            await self._watch.wait()
+        except BaseException:
+            if not self._begun:
+                self._rest.clear()
+            elif self._rest:
+                self._keep_rest()
+            raise
+
+    async def _finish_other(self) -> None:
+        try:
+            await self._watch.wait()
+        except BaseException:
+            if self._rest:
+                self._keep_rest()
+            raise
+        if self._error is not None:
+            self._raise_error()
+
+    def _keep_rest(self) -> None:
+        """Go on sending what was begun, on behalf of a task that was cancelled."""
+        # What the task can change from now on must not change on the wire.
+        self._rest[:] = [v if v.readonly else memoryview(bytes(v)) for v in self._rest]
+        self._watch.finish()
+
+    def _raise_error(self) -> None:
+        error, self._error = self._error, None
+        raise BrokenResourceError(f"{self._what}: the peer is gone") from error
+
+    def _move(self) -> None:
+        """Settle in the current loop."""
+        if self.closed:
+            raise ClosedResourceError(f"{self._what} is closed")
+        loop = settle(self._loop, self._what)
+        self.release()
+        self._turn = Turn()  # whoever had it went with its loop
+        self._watch = open_watch(loop, self._fd, "write", self.step, self._transport)
+        self._loop = loop
+        self._mode.clear()

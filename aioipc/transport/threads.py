@@ -1,0 +1,272 @@
+"""Blocking calls, off the loop: threads that can be stopped and leave nothing behind.
+
+A `Job` is one call whose result outlives the task that asked for it: if that task is
+cancelled, the next one finds the result. A `ServiceThread` runs jobs one after the
+other and ends by itself when it has had nothing to do for a while. `ThreadWatch` waits
+for a descriptor where the loop can't, or shan't.
+
+All of them are daemon threads: what they do may be dropped at exit at any moment.
+"""
+
+import contextlib
+import os
+import queue
+import select
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+import anyio
+
+from aioipc.errors import ClosedResourceError
+from aioipc.transport.loops import Loop, current_loop
+from aioipc.transport.watches import Direction, Step, Watch
+
+__all__ = [
+    "Job",
+    "Lockable",
+    "ServiceThread",
+    "ThreadWatch",
+    "acquire",
+    "run_in_thread",
+]
+
+R = TypeVar("R")
+
+LINGER = 1.0
+"""Seconds that an idle service thread waits for more work before it ends."""
+
+SLICE = 0.05
+"""Seconds: how long a thread waits in a semaphore, which nothing else can wake."""
+
+
+class Job(Generic[R]):
+    """One call in a thread, and its outcome once it is there."""
+
+    __slots__ = ("_error", "_function", "_lock", "_then", "_value", "done")
+
+    def __init__(self, function: Callable[[], R]) -> None:
+        self._function = function
+        self._lock = threading.Lock()
+        self._then: list[Callable[[], Any]] = []
+        self._value: R
+        self._error: BaseException | None = None
+        self.done = False
+
+    def run(self) -> None:
+        """Make the call; in the thread."""
+        try:
+            self._value = self._function()
+        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits
+            self._error = error
+        del self._function
+        with self._lock:
+            self.done = True
+            then, self._then = self._then, []
+        for function in then:
+            function()
+
+    def then(self, function: Callable[[], Any]) -> None:
+        """Have `function` called when the job is done, in its thread, or now."""
+        with self._lock:
+            if not self.done:
+                self._then.append(function)
+                return
+        function()
+
+    async def wait(self) -> None:
+        """Wait for the job; a cancel leaves it running."""
+        if self.done:
+            return
+        loop, arrived = current_loop(), anyio.Event()
+        self.then(lambda: loop.call_soon(arrived.set))
+        await arrived.wait()
+
+    def result(self) -> R:
+        """Return what the call returned, or raise what it raised."""
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+def run_in_thread(function: Callable[[], R], name: str) -> Job[R]:
+    """Start a thread for one job."""
+    job = Job(function)
+    threading.Thread(target=job.run, name=f"aioipc {name}", daemon=True).start()
+    return job
+
+
+class ServiceThread:
+    """Runs jobs one after the other in one thread, which starts at the first."""
+
+    def __init__(self, name: str) -> None:
+        self._name = f"aioipc {name}"
+        self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._pending = 0
+        self._thread: threading.Thread | None = None
+
+    def submit(self, function: Callable[[], R]) -> Job[R]:
+        """Queue a call, behind those that were submitted before."""
+        job = Job(function)
+        with self._lock:
+            self._pending += 1
+            self._jobs.put(job)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._serve, name=self._name, daemon=True
+                )
+                self._thread.start()
+        return job
+
+    def close(self) -> None:
+        """Let the thread end when it has done what was submitted."""
+        self._jobs.put(None)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                job = self._jobs.get(timeout=LINGER)
+            except queue.Empty:
+                job = None
+            if job is None:
+                with self._lock:
+                    if not self._pending:
+                        self._thread = None
+                        return
+            else:
+                job.run()
+                with self._lock:
+                    self._pending -= 1
+
+
+class Lockable(Protocol):
+    """A lock or a semaphore of `multiprocessing`."""
+
+    def acquire(self, block: bool = True, timeout: float | None = None, /) -> bool:
+        """Acquire it; False if that takes longer than `timeout` seconds."""
+        ...
+
+    def release(self) -> None:
+        """Release it."""
+        ...
+
+
+async def acquire(semaphore: Lockable, thread: ServiceThread) -> None:
+    """Acquire a `multiprocessing` lock or semaphore.
+
+    A cancel leaves it as it was; `thread` is free again within `SLICE`.
+    """
+    given_up = threading.Event()
+
+    def attempt() -> bool:
+        while not given_up.is_set():
+            if semaphore.acquire(True, SLICE):
+                return True
+        return False
+
+    job = thread.submit(attempt)
+    try:
+        await job.wait()
+    except BaseException:
+        given_up.set()
+        job.then(lambda: job.result() and semaphore.release())
+        raise
+    job.result()
+
+
+class ThreadWatch(Watch):
+    """A watch whose waiting is done by a thread of its own, in `poll`.
+
+    The thread only waits: `step` runs in the loop, so nothing is ever in its hands.
+    """
+
+    def __init__(self, loop: Loop, fd: int, direction: Direction, step: Step) -> None:
+        self._loop = loop
+        self._fd = fd
+        self._event = select.POLLIN if direction == "read" else select.POLLOUT
+        self._step = step
+        self._waiter: anyio.Event | None = None
+        self._finishing = False
+        self._closed = False
+        self._requests: deque[bool] = deque()  # True: watch once more; False: end
+        self._alarm: tuple[int, int] | None = None  # a pipe, while the thread lives
+        self._thread: threading.Thread | None = None
+        self._watching = False
+
+    async def wait(self) -> None:
+        self._check_open()
+        self._waiter = waiter = anyio.Event()
+        self._request()
+        try:
+            await waiter.wait()
+        finally:
+            self._waiter = None
+        self._check_open()
+
+    def finish(self) -> None:
+        self._finishing = True
+        self._request()
+
+    def close(self) -> None:
+        self._closed = True
+        self._finishing = False
+        if self._waiter is not None:
+            self._waiter.set()
+        if self._alarm is not None:
+            self._requests.append(False)
+            os.write(self._alarm[1], b"!")
+            # At once: it only ever waits in poll(). The descriptor may now be closed.
+            assert self._thread is not None
+            self._thread.join()
+            for fd in self._alarm:
+                os.close(fd)
+            self._alarm = None
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedResourceError("closed while waiting")
+
+    def _request(self) -> None:
+        if self._watching or self._closed:
+            return
+        self._watching = True
+        self._requests.append(True)
+        if self._alarm is None:
+            self._alarm = os.pipe()
+            self._thread = threading.Thread(
+                target=self._serve, name="aioipc watch", args=self._alarm, daemon=True
+            )
+            self._thread.start()
+        os.write(self._alarm[1], b"!")
+
+    def _on_ready(self) -> None:
+        self._watching = False
+        if self._closed or (self._waiter is None and not self._finishing):
+            return
+        if not self._step():
+            self._request()
+            return
+        self._finishing = False
+        if self._waiter is not None:
+            self._waiter.set()
+
+    def _serve(self, alarm: int, _: int) -> None:
+        ring = select.poll()
+        ring.register(alarm, select.POLLIN)
+        both = select.poll()
+        both.register(alarm, select.POLLIN)
+        both.register(self._fd, self._event)
+        watching = False
+        while True:
+            ready = dict((both if watching else ring).poll())
+            if alarm in ready:
+                os.read(alarm, 1)
+                watching = self._requests.popleft()
+                if not watching:
+                    return
+            if self._fd in ready:
+                watching = False
+                with contextlib.suppress(RuntimeError):
+                    self._loop.call_soon(self._on_ready)

@@ -1,0 +1,111 @@
+"""Pickles that an ordinary `Connection.recv` can load, made faster and interruptible.
+
+`ForkingPickler.dumps` builds a pickler, a buffer and a dispatch table for every object.
+Here one pickler is reused, and hands each finished piece to a `write` written in
+Python. That brings two more things: a `bytes` of any size is passed on uncopied, and a
+large graph comes up for air every 64 KB, so that another thread can run (by itself the
+C pickler holds the GIL for the whole graph).
+"""
+
+import io
+import pickle
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+__all__ = ["LARGE", "Pickler", "TooLarge", "dumps_large", "loads", "loads_large"]
+
+LARGE = 1 << 18
+"""Bytes: from here on, (un)pickling is work for a thread. About 1 ms of it."""
+
+_PIECES = LARGE >> 16  # the C pickler ends a piece at 64 KB, and around large bytes
+_COPY_STEP = 1 << 18
+
+loads = pickle.loads
+
+
+class TooLarge(Exception):
+    """The object takes too long to be pickled here; use `dumps_large` in a thread."""
+
+
+class _Pieces(list[bytes]):
+    """What a pickler writes to, refusing more than `limit` pieces."""
+
+    __slots__ = ("limit",)
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def write(self, piece: bytes) -> None:
+        self.append(piece)
+        if len(self) > self.limit:
+            raise TooLarge
+
+
+def _new_pickler(pieces: _Pieces) -> pickle.Pickler:
+    pickler = pickle.Pickler(pieces)
+    # multiprocessing's own reducers, also those that are registered later
+    pickler.dispatch_table = ForkingPickler(io.BytesIO()).dispatch_table
+    return pickler
+
+
+class Pickler:
+    """Pickles one object after another."""
+
+    __slots__ = ("_pieces", "_spare")
+
+    def __init__(self) -> None:
+        self._pieces = _Pieces(_PIECES)
+        self._spare: pickle.Pickler | None = _new_pickler(self._pieces)
+
+    def dumps(self, obj: object) -> bytes | list[bytes]:
+        """Return the pickle of `obj`, in one piece if it is small.
+
+        :raises TooLarge: if it would keep the caller for longer than about 1 ms
+        """
+        pickler, self._spare = self._spare, None
+        if pickler is None:  # we're inside a __reduce__ that pickles by itself
+            return Pickler().dumps(obj)
+        pieces = self._pieces
+        try:
+            pickler.dump(obj)
+            return pieces[0] if len(pieces) == 1 else pieces.copy()
+        finally:
+            pieces.clear()
+            pickler.clear_memo()
+            self._spare = pickler
+
+
+def dumps_large(obj: object) -> list[bytes]:
+    """Return the pickle of `obj` in pieces; for a thread."""
+    pieces = _Pieces(float("inf"))
+    _new_pickler(pieces).dump(obj)
+    return list(pieces)
+
+
+class _Reader:
+    """The file that an unpickler reads, in Python so that the GIL can change hands."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = memoryview(data)
+        self._file = io.BytesIO(data)  # shares the bytes
+
+    def read(self, size: int) -> bytes:
+        return self._file.read(size)
+
+    def readline(self) -> bytes:
+        return self._file.readline()
+
+    def readinto(self, target: memoryview) -> int:
+        start = self._file.tell()
+        source = self._data[start : start + len(target)]
+        for offset in range(0, len(source), _COPY_STEP):
+            step = source[offset : offset + _COPY_STEP]
+            target[offset : offset + len(step)] = step
+        self._file.seek(start + len(source))
+        return len(source)
+
+
+def loads_large(data: bytes) -> Any:
+    """Unpickle what may be large; for a thread."""
+    return pickle.Unpickler(_Reader(data)).load()
