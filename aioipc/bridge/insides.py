@@ -50,10 +50,16 @@ class QueueInsides:
         self.write_lock: Lockable = queue._wlock
         self.slots: Lockable | None = getattr(queue, "_sem", None)
 
+    def close(self) -> None:
+        """Close the pipe in this process, unless the queue's own thread will."""
+        if not self.feeds:
+            self._queue._reader.close()
+            self._queue._writer.close()
+
     @property
     def feeds(self) -> bool:
         """Whether the queue's own thread feeds its pipe in this process."""
-        thread = self._queue._thread
+        thread = getattr(self._queue, "_thread", None)
         return thread is not None and thread.is_alive()
 
     def feed(self, obj: object) -> None:

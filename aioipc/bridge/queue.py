@@ -217,8 +217,8 @@ class AsyncQueue(ObjectSendStream[T], ObjectReceiveStream[T], Generic[T]):
         """
         if not self._closed:
             self._let_go()
-            self._sender.feeder.close()
             self._queue.close()
+            self._sender.feeder.close(self._insides.close)
 
     async def join_thread(self) -> None:
         """Wait until all that was put is written; only after `close`.
@@ -257,7 +257,7 @@ class AsyncQueue(ObjectSendStream[T], ObjectReceiveStream[T], Generic[T]):
                 f"and {state.unwritten_items} that are not yet written"
             )
         self._let_go()
-        self._sender.feeder.close()
+        self._sender.feeder.close(_nothing)
         return self._queue
 
     @property
@@ -294,7 +294,7 @@ class AsyncQueue(ObjectSendStream[T], ObjectReceiveStream[T], Generic[T]):
     def __del__(self) -> None:
         if getattr(self, "_closed", True) is False:
             self._let_go()
-            self._sender.feeder.close()
+            self._sender.feeder.close(_nothing)
 
     def _require_open(self) -> None:
         if self._closed:
@@ -338,6 +338,10 @@ class AsyncQueue(ObjectSendStream[T], ObjectReceiveStream[T], Generic[T]):
             self._sender.feeder.feed(pickled, join_at_exit=True)
         elif not self._sender.send_nowait(pickled):
             self._sender.feeder.feed((pickled,), join_at_exit=True)
+
+
+def _nothing() -> None:
+    """Leave the pipe open."""
 
 
 class Until(AsyncIterator[T]):
@@ -400,6 +404,12 @@ class AsyncSimpleQueue(AsyncQueue[T]):
     def full(self) -> bool:
         """Return whether there is no room in the pipe, at this moment."""
         return not self._sender.has_room()
+
+    def close(self) -> None:
+        """Use the queue no more in this process."""
+        if not self._closed:
+            self._let_go()
+            self._sender.feeder.close(self._insides.close)
 
     def cancel_join_thread(self) -> None:
         """Do nothing: a `put` that returned is written."""

@@ -24,7 +24,7 @@ import struct
 import termios
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.util import Finalize
 
 from aioipc.errors import BrokenResourceError
@@ -187,6 +187,7 @@ class Feeder:
         self._parcels: deque[Parcel] = deque()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._at_end: Callable[[], None] = lambda: None
         self._at_exit: Finalize | None = None
 
     @property
@@ -218,11 +219,15 @@ class Feeder:
             self._changed.notify_all()
             return True
 
-    def close(self) -> None:
-        """Let the thread end when all is written."""
+    def close(self, then: Callable[[], None]) -> None:
+        """Let the thread end when all is written, and call `then`."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            if self._thread is not None and self._thread.is_alive():
+                self._at_end = then
+                return
+        then()
 
     def cancel_join(self) -> None:
         """Don't wait at exit for what is not yet written."""
@@ -236,7 +241,7 @@ class Feeder:
         self.cancel_join()
 
     def _join_at_exit(self) -> None:
-        self.close()
+        self.close(lambda: None)
         self.join()
 
     def _serve(self) -> None:
@@ -244,11 +249,12 @@ class Feeder:
             with self._changed:
                 self._changed.wait_for(lambda: self._parcels or self._closed)
                 if not self._parcels:
-                    return
+                    break
                 parcel = self._parcels[0]
             self._deliver(parcel)
             with self._changed:
                 self._parcels.popleft()
+        self._at_end()
 
     def _deliver(self, parcel: Parcel) -> None:
         while not self._lock.acquire(True, SLICE):

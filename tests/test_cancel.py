@@ -1,0 +1,244 @@
+"""An await happened or it did not: no item is lost, doubled or out of order."""
+
+import asyncio
+import contextlib
+import multiprocessing
+import random
+import threading
+
+import anyio
+import anyio.abc
+import bridge_peers as peers
+import pytest
+
+import aioipc
+
+ITEMS = 10_000
+
+
+@pytest.fixture(params=["connection", "one-way", "queue", "simple", "joinable"])
+async def source(request, transport, fork):
+    """Something to receive from, and a process that counts up at its other end."""
+    kind = request.param
+    if kind in {"connection", "one-way"}:
+        end, child = aioipc.Pipe(
+            duplex=kind == "connection", transport=transport, context=fork
+        )
+        put = child.send
+    else:
+        make = {
+            "queue": aioipc.Queue,
+            "simple": aioipc.SimpleQueue,
+            "joinable": aioipc.JoinableQueue,
+        }[kind]
+        end = make(transport=transport, context=fork)
+        put = end.sync.put
+    process = aioipc.Process(target=peers.count_up, args=(put, ITEMS), context=fork)
+    async with end, process:
+        if kind in {"connection", "one-way"}:
+            child.close()
+        yield end
+
+
+async def test_receives_cancelled_at_random_lose_nothing(source) -> None:
+    rng = random.Random(1)
+    got: list[int] = []
+    cancelled = 0
+    threads = threading.active_count()
+    while len(got) < ITEMS:
+        with anyio.move_on_after(rng.random() * 0.001) as scope:
+            got.append(await source.receive())
+        cancelled += scope.cancelled_caught
+    assert got == list(range(ITEMS))
+    assert cancelled > 20
+    assert threading.active_count() <= threads + 2
+
+
+@pytest.mark.parametrize(
+    "anyio_backend",
+    [("asyncio", {"use_uvloop": False}), ("asyncio", {"use_uvloop": True})],
+    ids=["asyncio", "uvloop"],
+)
+async def test_native_cancels_lose_nothing(source) -> None:
+    rng = random.Random(2)
+    got: list[int] = []
+    cancelled = 0
+    while len(got) < ITEMS:
+        try:
+            got.append(await asyncio.wait_for(source.receive(), rng.random() * 0.001))
+        except TimeoutError:
+            cancelled += 1
+    assert got == list(range(ITEMS))
+    assert cancelled > 20
+
+
+async def test_many_tasks_and_cancels_lose_nothing(source) -> None:
+    rng = random.Random(3)
+    got: list[int] = []
+
+    async def receive_some(group: anyio.abc.TaskGroup) -> None:
+        while len(got) < ITEMS:
+            with anyio.move_on_after(rng.random() * 0.002):
+                got.append(await source.receive())
+                if len(got) == ITEMS:
+                    group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        for _ in range(10):
+            group.start_soon(receive_some, group)
+    # Each task is served in its turn, so what they append is in order as well.
+    assert got == list(range(ITEMS))
+
+
+@pytest.mark.parametrize("duplex", [True, False])
+async def test_a_big_send_cancelled_in_a_full_pipe_is_sent_whole_or_not_at_all(
+    duplex, transport, fork
+) -> None:
+    reader, writer = fork.Pipe(duplex=duplex)
+    big = b"b" * 10_000_000
+    sender = aioipc.wrap(writer, transport=transport)
+    report, result = fork.Pipe(duplex=False)
+    try:
+        async with sender:
+            outcomes = []
+            for n in range(6):
+                with anyio.move_on_after(0.001 * n) as scope:
+                    await sender.send_bytes(big + bytes([n]))
+                outcomes.append(not scope.cancelled_caught)
+                with anyio.move_on_after(0.001):
+                    await sender.send_bytes(b"small%d" % n)
+            assert not any(outcomes)  # no one reads
+            drain = multiprocessing.get_context("fork").Process
+            process = aioipc.wrap(
+                drain(
+                    target=peers.drain,
+                    args=(reader.recv_bytes, result.send, b"end"),
+                )
+            )
+            async with process:
+                await sender.send_bytes(b"end")
+                received = aioipc.wrap(report)
+                async with received:
+                    messages = await received.recv()
+        # The first had begun, and so went out as a whole; no other had.
+        assert [(m[:5], m[-1], len(m)) for m in messages] == [
+            (b"bbbbb", 0, len(big) + 1)
+        ]
+    finally:
+        reader.close()
+        result.close()
+
+
+async def test_a_send_cancelled_before_a_byte_is_out_is_not_sent(
+    transport, fork
+) -> None:
+    mine, theirs = fork.Pipe()
+    async with aioipc.wrap(mine, transport=transport) as connection:
+        with anyio.move_on_after(0.01):
+            while True:
+                await connection.send_bytes(b"x" * 1000)
+        whole = connection.statistics().unsent_bytes
+        with anyio.move_on_after(0.001):
+            await connection.send_bytes(b"never")
+        assert connection.statistics().unsent_bytes == whole
+        peer = aioipc.wrap(theirs, transport=transport)
+        async with peer, anyio.create_task_group() as group:
+            group.start_soon(connection.send_bytes, b"end")
+            while (message := await peer.recv_bytes()) != b"end":
+                assert message == b"x" * 1000
+
+
+async def test_a_receive_cancelled_in_the_middle_of_a_frame_resumes_there(
+    transport, fork
+) -> None:
+    mine, theirs = fork.Pipe()
+    frame = (1_000_000).to_bytes(4, "big") + b"z" * 1_000_000
+    async with aioipc.wrap(mine, transport=transport) as connection:
+        for start in range(0, len(frame), 100_001):
+            with anyio.move_on_after(0.002):
+                await connection.recv_bytes()
+                raise AssertionError
+            await anyio.to_thread.run_sync(
+                lambda start=start: _write(theirs, frame[start : start + 100_001])
+            )
+        assert await connection.recv_bytes() == b"z" * 1_000_000
+    theirs.close()
+
+
+async def test_a_large_pickle_is_loaded_once_however_often_recv_is_cancelled(
+    transport, fork
+) -> None:
+    mine, theirs = fork.Pipe()
+    graph = [{"n": n} for n in range(200_000)]
+    async with aioipc.wrap(mine, transport=transport) as connection:
+        sending = threading.Thread(target=lambda: theirs.send(graph), daemon=True)
+        sending.start()
+        received = None
+        while received is None:  # loading takes far longer than each deadline
+            with anyio.move_on_after(0.001):
+                received = await connection.recv()
+        assert received == graph
+        await anyio.to_thread.run_sync(sending.join)
+    theirs.close()
+
+
+async def test_a_put_cancelled_on_a_full_queue_puts_nothing(transport, fork) -> None:
+    queue = aioipc.Queue(maxsize=2, transport=transport, context=fork)
+    async with queue:
+        await queue.put("a")
+        await queue.put("b")
+        for _ in range(5):
+            with anyio.move_on_after(0.01):
+                await queue.put("never")
+        with pytest.raises(aioipc.QueueFull):
+            await queue.put("never", timeout=0.01)
+        with pytest.raises(aioipc.QueueFull):
+            queue.put_nowait("never")
+        assert [await queue.get(), await queue.get()] == ["a", "b"]
+        await queue.put("c")
+        assert await queue.get() == "c"
+        assert queue.empty()
+        with pytest.raises(aioipc.QueueEmpty):
+            queue.get_nowait()
+
+
+async def test_a_put_cancelled_in_a_full_pipe_is_written_whole_or_not_at_all(
+    transport, fork
+) -> None:
+    async with aioipc.SimpleQueue(transport=transport, context=fork) as queue:
+        big = [b"b" * 1_000_000]
+        for _ in range(4):
+            with anyio.move_on_after(0.01):
+                await queue.put(big)
+        async with anyio.create_task_group() as group:
+            group.start_soon(queue.put, "end")
+            assert await queue.get() == big
+            assert await queue.get() == "end"
+
+
+async def test_a_get_cancelled_while_another_process_has_the_lock(
+    transport, fork
+) -> None:
+    queue = aioipc.Queue(transport=transport, context=fork)
+    control, child = aioipc.Pipe(transport=transport, context=fork)
+    process = aioipc.Process(
+        target=peers.get_forever, args=(queue, child), context=fork
+    )
+    with contextlib.suppress(ZeroDivisionError):
+        async with queue, control, process:
+            assert await control.recv() == "started"
+            for n in range(50):
+                with anyio.move_on_after(0.001):
+                    await queue.get()
+                    raise AssertionError
+                await queue.put(n)
+                assert await control.recv() == n
+            raise ZeroDivisionError  # ends the process
+
+
+def _write(connection, data: bytes) -> None:
+    view = memoryview(data)
+    import os
+
+    while view:
+        view = view[os.write(connection.fileno(), view) :]
