@@ -2,8 +2,9 @@
 
 import os
 import random
-import signal
 import time
+
+import psutil
 
 
 def echo(connection) -> None:
@@ -55,5 +56,78 @@ def get_forever(queue, started) -> None:
         started.send(queue.get())
 
 
-def stop_self() -> None:
-    os.kill(os.getpid(), signal.SIGSTOP)
+def work(tasks, results) -> None:
+    """Send every task back as its result, until None."""
+    while (task := tasks.get()) is not None:
+        results.put(task)
+
+
+def do_tasks(queue, count: int) -> None:
+    for _ in range(count):
+        queue.get()
+        queue.task_done()
+
+
+def join_and_tell(queue, connection) -> None:
+    connection.send("joining")
+    queue.join()
+    connection.send("joined")
+
+
+def drain_queue(queue, connection) -> None:
+    drain(queue.get, connection.send)
+
+
+def drain_awaiting(queue, connection, backend, transport) -> None:
+    """Like `drain_queue`, in an event loop of this process."""
+    import anyio
+
+    import aioipc
+
+    async def main() -> list[object]:
+        async with aioipc.wrap(queue, transport=transport) as awaited:
+            return [item async for item in awaited.until(None)]
+
+    connection.send(anyio.run(main, backend=backend[0], backend_options=backend[1]))
+
+
+def send_half_a_frame(connection, size: int) -> None:
+    """Announce a message, send half of it, and stall."""
+    os.write(connection.fileno(), size.to_bytes(4, "big") + b"x" * (size // 2))
+    connection.recv()
+
+
+def resident() -> int:
+    """Bytes of memory that this process has set aside."""
+    return psutil.Process().memory_info().rss
+
+
+class Peer:
+    """The plain end of a pipe, used in the test itself as if it were elsewhere.
+
+    Only where the call can't block for long; the detector of blocking looks away.
+    """
+
+    def __init__(self, connection) -> None:
+        self.connection = connection
+
+    def send(self, obj) -> None:
+        self.connection.send(obj)
+
+    def send_bytes(self, data: bytes) -> None:
+        self.connection.send_bytes(data)
+
+    def recv(self):
+        return self.connection.recv()
+
+    def recv_bytes(self) -> bytes:
+        return self.connection.recv_bytes()
+
+    def write(self, data: bytes) -> None:
+        """Write raw bytes, frame or not."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.connection.fileno(), view) :]
+
+    def close(self) -> None:
+        self.connection.close()

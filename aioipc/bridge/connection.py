@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import BufferTooShort, get_context
 from multiprocessing.context import BaseContext
+from multiprocessing.util import register_after_fork
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 import anyio
@@ -87,11 +88,13 @@ class AsyncConnection(ObjectStream[T], Generic[T]):
         self._readable = connection.readable
         self._writable = connection.writable
         self._mode = BlockingMode(fd)
+        self._shared = False  # whether workers may have been given the connection
         self._pickler = Pickler()
         self._receiver = StreamReceiver(
             fd, self._mode, transport=transport, max_size=max_message_size, what=name
         )
         self._sender = StreamSender(fd, self._mode, transport=transport, what=name)
+        register_after_fork(self, AsyncConnection._close_in_fork)
 
     async def send(self, item: T) -> None:
         """Pickle an object and send it.
@@ -261,6 +264,7 @@ class AsyncConnection(ObjectStream[T], Generic[T]):
         this object has already taken in would be missing.
         """
         connection = self._require_open()
+        self._shared = True
         self._receiver.release()
         self._sender.release()
         self._mode.restore()
@@ -318,6 +322,16 @@ class AsyncConnection(ObjectStream[T], Generic[T]):
         if getattr(self, "_connection", None) is not None:
             _warn(f"unclosed {self!r}", ResourceWarning, source=self)
             self.close()
+
+    def _close_in_fork(self) -> None:
+        """In a forked worker, give up an end that is not the worker's.
+
+        As long as it is open there, this end is never closed for the peer: not if the
+        worker is the peer, waiting for our end of stream; not if it is its sibling.
+        """
+        connection, self._connection = self._connection, None
+        if connection is not None and not self._shared:
+            connection.close()
 
     def _require_open(self) -> "Connection[Any, Any]":
         if self._connection is None:

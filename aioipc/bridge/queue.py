@@ -67,8 +67,8 @@ class QueueStatistics:
 class AsyncQueue(ObjectSendStream[T], ObjectReceiveStream[T], Generic[T]):
     """A `multiprocessing.Queue`, awaited; also a pair of anyio object streams.
 
-    Any number of tasks may get and put: each kind is served in the order in which its
-    tasks came. It serves one event loop at a time, and others after it.
+    Any number of tasks may get and put; those that get are served in the order in which
+    they came. It serves one event loop at a time, and others after it.
 
     A cancelled `get` has taken nothing: the item is there for the next. A cancelled
     `put` has put nothing.
@@ -323,9 +323,6 @@ class AsyncQueue(ObjectSendStream[T], ObjectReceiveStream[T], Generic[T]):
                 await acquire(slots, self._slot_thread)
             finally:
                 turn.pass_on()
-            if self._closed:
-                slots.release()
-                raise ClosedResourceError(f"{self!r}")
             return True
         return False
 

@@ -7,6 +7,7 @@ awaited, also `qsize` and `get_nowait`.
 """
 
 import contextlib
+import math
 import queue as stdlib_queue
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Generic, TypeVar
@@ -89,14 +90,18 @@ class AsyncQueueProxy(ObjectSendStream[T], ObjectReceiveStream[T], Generic[T]):
         :raises BrokenResourceError: if the manager is gone
         """
         if not block:
-            await self.put_nowait(obj)
-            return
-        with anyio.move_on_after(timeout):
-            while True:
-                with contextlib.suppress(QueueFull):
-                    await self._call(self._proxy.put, obj, True, SLICE)
-                    return
-        raise QueueFull(f"no free slot within {timeout} s")
+            timeout = 0
+        # Timed by the manager: a call that we gave up could still put the item.
+        deadline = anyio.current_time() + (math.inf if timeout is None else timeout)
+        while True:
+            left = max(0, deadline - anyio.current_time())
+            try:
+                await self._call(self._proxy.put, obj, True, min(left, SLICE))
+            except QueueFull:
+                if left <= SLICE:
+                    raise
+            else:
+                return
 
     async def send(self, item: T) -> None:
         """Add an item: `put`, by anyio's name for it."""

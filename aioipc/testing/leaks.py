@@ -117,4 +117,12 @@ def _descriptors() -> dict[tuple[str, str], str]:
 
 
 def _segments() -> dict[str, str]:
-    return {path.name: "in /dev/shm" for path in Path("/dev/shm").iterdir()}  # noqa: S108
+    # Those that this program or a child has mapped: others use /dev/shm as well.
+    found: dict[str, str] = {}
+    for process in (os.getpid(), *_children()):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{process}/maps").read_text().splitlines():
+                _, _, name = line.partition("/dev/shm/")  # noqa: S108
+                if name and not name.endswith("(deleted)"):
+                    found[name] = "in /dev/shm"
+    return found

@@ -98,13 +98,15 @@ class Receiver(ABC):
         # _enter and _arrival, written out: each coroutine is 1 % of a round trip.
         if not self._loop.is_current():
             self._move()
-        turn, frames = self._turn, self.frames
+        turn, decoder, frames = self._turn, self.decoder, self.frames
         if turn.taken:
-            await turn.wait()
+            await self._wait_for_turn()
         turn.taken = True
         try:
             while not frames:
-                if self.decoder.ending is not None:
+                if decoder.room:
+                    decoder.check_pickle()
+                if decoder.ending is not None:
                     self.raise_ending()
                 self.expects_pickle = True
                 if not self.try_now():
@@ -185,10 +187,15 @@ class Receiver(ABC):
         """Take the turn, in the current loop."""
         if not self._loop.is_current():
             self._move()
-        turn = self._turn
-        if turn.taken:
-            await turn.wait()
-        turn.taken = True
+        if self._turn.taken:
+            await self._wait_for_turn()
+        self._turn.taken = True
+
+    async def _wait_for_turn(self) -> None:
+        await self._turn.wait()
+        if self.closed:
+            self._turn.pass_on()
+            raise ClosedResourceError(f"{self._what} is closed")
 
     async def _arrival(self) -> None:
         """Wait for a message, or for the end."""

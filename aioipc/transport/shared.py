@@ -254,6 +254,7 @@ class Feeder:
             self._deliver(parcel)
             with self._changed:
                 self._parcels.popleft()
+        self.cancel_join()
         self._at_end()
 
     def _deliver(self, parcel: Parcel) -> None:

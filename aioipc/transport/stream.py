@@ -167,14 +167,14 @@ class StreamSender:
         """Send one message; a cancel has sent all of it or nothing."""
         if not self._loop.is_current():
             self._move()
-        if self._burst > BURST:
-            self._burst = 0
-            await anyio.lowlevel.checkpoint()
         turn = self._turn
         if turn.taken:
             await turn.wait()
         turn.taken = True
         try:
+            if self._burst > BURST:
+                self._burst = 0
+                await anyio.lowlevel.checkpoint()
             if self._rest:
                 await self._finish_other()
             self._begin(parts)

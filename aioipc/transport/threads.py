@@ -106,6 +106,7 @@ class ServiceThread:
         self._lock = threading.Lock()
         self._pending = 0
         self._thread: threading.Thread | None = None
+        self.closed = False
 
     def submit(self, function: Callable[[], R]) -> Job[R]:
         """Queue a call, behind those that were submitted before."""
@@ -122,6 +123,7 @@ class ServiceThread:
 
     def close(self) -> None:
         """Let the thread end when it has done what was submitted."""
+        self.closed = True
         self._jobs.put(None)
 
     def _serve(self) -> None:
@@ -157,23 +159,30 @@ async def acquire(semaphore: Lockable, thread: ServiceThread) -> None:
     """Acquire a `multiprocessing` lock or semaphore.
 
     A cancel leaves it as it was; `thread` is free again within `SLICE`.
+
+    :raises ClosedResourceError: if `thread` is closed meanwhile
     """
     given_up = threading.Event()
 
     def attempt() -> bool:
-        while not given_up.is_set():
+        while not given_up.is_set() and not thread.closed:
             if semaphore.acquire(True, SLICE):
                 return True
         return False
 
+    def undo() -> None:
+        if job.result():
+            semaphore.release()
+
     job = thread.submit(attempt)
     try:
         await job.wait()
+        if thread.closed:
+            raise ClosedResourceError("closed while waiting")
     except BaseException:
         given_up.set()
-        job.then(lambda: job.result() and semaphore.release())
+        job.then(undo)
         raise
-    job.result()
 
 
 class ThreadWatch(Watch):
@@ -183,6 +192,7 @@ class ThreadWatch(Watch):
     """
 
     def __init__(self, loop: Loop, fd: int, direction: Direction, step: Step) -> None:
+        super().__init__()
         self._loop = loop
         self._fd = fd
         self._event = select.POLLIN if direction == "read" else select.POLLOUT
@@ -223,6 +233,10 @@ class ThreadWatch(Watch):
             for fd in self._alarm:
                 os.close(fd)
             self._alarm = None
+
+    def forget(self) -> None:
+        self._closed = True
+        self._alarm = None
 
     def _check_open(self) -> None:
         if self._closed:

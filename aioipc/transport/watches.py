@@ -26,6 +26,7 @@ from contextvars import Context
 from typing import Any, Literal
 
 from aioipc.errors import ClosedResourceError
+from aioipc.transport.forks import forget_in_forks
 
 __all__ = ["AsyncioWatch", "Direction", "Step", "TrioWatch", "Watch"]
 
@@ -36,7 +37,10 @@ Step = Callable[[], bool]
 class Watch(ABC):
     """One direction of one descriptor, on one loop."""
 
-    __slots__ = ()
+    __slots__ = ("__weakref__",)
+
+    def __init__(self) -> None:
+        forget_in_forks(self)
 
     @abstractmethod
     def wait(self) -> Awaitable[None]:
@@ -58,6 +62,10 @@ class Watch(ABC):
     @abstractmethod
     def close(self) -> None:
         """Stop, for good; before the descriptor is closed."""
+
+    @abstractmethod
+    def forget(self) -> None:
+        """Stop without a system call: this is a fork, and the loop is the parent's."""
 
 
 class _DirectFuture(asyncio.Future[None]):
@@ -113,6 +121,7 @@ class AsyncioWatch(Watch):
     def __init__(
         self, loop: asyncio.AbstractEventLoop, fd: int, direction: Direction, step: Step
     ) -> None:
+        super().__init__()
         self._loop = loop
         self._fd = fd
         self._reading = direction == "read"
@@ -140,6 +149,11 @@ class AsyncioWatch(Watch):
         waiter = self._waiter
         if waiter is not None and not waiter.done() and not self._loop.is_closed():
             waiter.fail(ClosedResourceError("closed while waiting"))
+
+    def forget(self) -> None:
+        self._closed = True
+        self._registered = False
+        self._waiter = None
 
     def _on_ready(self) -> None:
         waiter = self._waiter
@@ -177,6 +191,7 @@ class TrioWatch(Watch):
     __slots__ = ("_closed", "_fd", "_finished", "_ready", "_step", "_trio")
 
     def __init__(self, fd: int, direction: Direction, step: Step) -> None:
+        super().__init__()
         self._trio: Any = sys.modules["trio"]
         lowlevel = self._trio.lowlevel
         self._ready: Callable[[int], Awaitable[None]] = (
@@ -199,7 +214,12 @@ class TrioWatch(Watch):
             self._finished = self._trio.Event()
             self._trio.lowlevel.spawn_system_task(self._finish, self._finished)
 
+    def forget(self) -> None:
+        self._closed = True
+
     def close(self) -> None:
+        if self._closed:
+            return
         self._closed = True
         # From outside of the loop, or after its end, there is no one to be woken.
         with contextlib.suppress(RuntimeError):

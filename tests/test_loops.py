@@ -1,0 +1,123 @@
+"""One object on several event loops, and programs that end."""
+
+import subprocess
+import sys
+import threading
+import time
+
+import anyio
+import bridge_peers as peers
+import pytest
+
+import aioipc
+
+RUNS = {
+    "asyncio": {"backend": "asyncio"},
+    "uvloop": {"backend": "asyncio", "backend_options": {"use_uvloop": True}},
+    "trio": {"backend": "trio"},
+}
+
+
+def run(loop: str, function, *args):
+    return anyio.run(function, *args, **RUNS[loop])
+
+
+@pytest.mark.parametrize("second", RUNS)
+@pytest.mark.parametrize("first", RUNS)
+def test_two_loops_one_after_the_other(first, second, transport, fork) -> None:
+    connection, plain = aioipc.Pipe(context=fork, transport=transport)
+    plain = peers.Peer(plain)
+    queue = aioipc.Queue(context=fork, transport=transport)
+
+    async def use(n: int) -> None:
+        with anyio.move_on_after(0.001):
+            await connection.recv()  # leaves a registration behind
+        plain.send(n)
+        assert await connection.recv() == n
+        await connection.send(n)
+        assert plain.recv() == n
+        with anyio.move_on_after(0.001):
+            await queue.get()
+        await queue.put(n)
+        assert await queue.get() == n
+
+    run(first, use, 1)
+    run(second, use, 2)
+    run(first, queue.aclose)
+    run(second, connection.aclose)
+    plain.close()
+
+
+@pytest.mark.parametrize("second", RUNS)
+@pytest.mark.parametrize("first", RUNS)
+def test_two_loops_at_once_is_a_clear_error(first, second, transport, fork) -> None:
+    connection, plain = aioipc.Pipe(context=fork, transport=transport)
+    plain = peers.Peer(plain)
+    queue = aioipc.Queue(context=fork, transport=transport)
+    started, tried = threading.Event(), threading.Event()
+
+    async def receive() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(connection.recv)
+            group.start_soon(queue.get)
+            await anyio.wait_all_tasks_blocked()
+            started.set()
+            await anyio.to_thread.run_sync(tried.wait)
+            plain.send(1)
+            await queue.put(2)
+
+    async def intrude() -> None:
+        for call in (connection.recv, connection.recv_bytes, queue.get):
+            with pytest.raises(aioipc.EventLoopError, match="another event loop"):
+                await call()
+
+    thread = threading.Thread(target=run, args=(first, receive))
+    thread.start()
+    started.wait()
+    try:
+        run(second, intrude)
+    finally:
+        tried.set()
+        thread.join()
+    run(second, connection.aclose)
+    run(second, queue.aclose)
+    plain.close()
+
+
+PROGRAM = """
+import sys, anyio, aioipc, time
+
+async def main():
+    connection, plain = aioipc.Pipe(transport=sys.argv[2])
+    queue = aioipc.Queue(transport=sys.argv[2])
+    full = aioipc.Queue(1, transport=sys.argv[2])
+    await full.put(1)
+    for call in (connection.recv, queue.get, lambda: full.put(2)):
+        with anyio.move_on_after(0.01):
+            await call()
+    globals()["kept"] = (connection, plain, queue, full)
+
+loop = sys.argv[1]
+anyio.run(
+    main,
+    backend="trio" if loop == "trio" else "asyncio",
+    backend_options={"use_uvloop": True} if loop == "uvloop" else {},
+)
+print(time.time(), flush=True)
+"""
+
+
+@pytest.mark.parametrize("loop", RUNS)
+def test_the_interpreter_exits_at_once_with_everything_left_open(
+    loop, transport
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, loop, transport],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    # The figure is 1 s; a loaded machine gets more.
+    assert time.time() - float(done.stdout) < 5
+    assert done.stderr == ""
