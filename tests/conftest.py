@@ -4,6 +4,7 @@ After every test nothing may be left behind, and a call that blocks the loop fai
 """
 
 import multiprocessing
+import os
 import warnings
 from collections.abc import Iterator
 from multiprocessing import forkserver, resource_tracker
@@ -120,3 +121,8 @@ def allow_what_does_not_block(detector: BlockBuster) -> None:
 
 def pytest_report_header() -> str:
     return f"aioipc: {aioipc.__version__} from {aioipc.__path__[0]}"
+
+
+def pytest_configure() -> None:
+    if "AIOIPC_INSTALLED" in os.environ and "site-packages" not in aioipc.__path__[0]:
+        pytest.exit(f"not the installed package: {aioipc.__path__[0]}", returncode=4)

@@ -94,7 +94,7 @@ class AsyncConnection(ObjectStream[T], Generic[T]):
             fd, self._mode, transport=transport, max_size=max_message_size, what=name
         )
         self._sender = StreamSender(fd, self._mode, transport=transport, what=name)
-        register_after_fork(self, AsyncConnection._close_in_fork)
+        register_after_fork(self, _close_in_fork)
 
     async def send(self, item: T) -> None:
         """Pickle an object and send it.
@@ -323,8 +323,8 @@ class AsyncConnection(ObjectStream[T], Generic[T]):
             _warn(f"unclosed {self!r}", ResourceWarning, source=self)
             self.close()
 
-    def _close_in_fork(self) -> None:
-        """In a forked worker, give up an end that is not the worker's.
+    def close_in_fork(self) -> None:
+        """Give up an end that is not this worker's; in a forked worker.
 
         As long as it is open there, this end is never closed for the peer: not if the
         worker is the peer, waiting for our end of stream; not if it is its sibling.
@@ -350,6 +350,10 @@ class AsyncConnection(ObjectStream[T], Generic[T]):
         self._sender.close()
         self._mode.restore()
         return connection
+
+
+def _close_in_fork(connection: AsyncConnection[Any]) -> None:
+    connection.close_in_fork()
 
 
 def Pipe(  # noqa: N802 - multiprocessing's name

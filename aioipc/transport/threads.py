@@ -121,6 +121,11 @@ class ServiceThread:
                 self._thread.start()
         return job
 
+    def check_open(self) -> None:
+        """Raise ClosedResourceError after `close`."""
+        if self.closed:
+            raise ClosedResourceError("closed while waiting")
+
     def close(self) -> None:
         """Let the thread end when it has done what was submitted."""
         self.closed = True
@@ -177,8 +182,7 @@ async def acquire(semaphore: Lockable, thread: ServiceThread) -> None:
     job = thread.submit(attempt)
     try:
         await job.wait()
-        if thread.closed:
-            raise ClosedResourceError("closed while waiting")
+        thread.check_open()
     except BaseException:
         given_up.set()
         job.then(undo)
