@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import multiprocessing
+import os
 import random
 import threading
 
@@ -238,7 +239,26 @@ async def test_a_get_cancelled_while_another_process_has_the_lock(
 
 def _write(connection, data: bytes) -> None:
     view = memoryview(data)
-    import os
-
     while view:
         view = view[os.write(connection.fileno(), view) :]
+
+
+async def test_a_queue_closed_in_the_middle_of_an_item_leaves_the_rest_to_others(
+    transport, fork
+) -> None:
+    plain = fork.Queue()
+    fd = os.dup(plain._writer.fileno())
+    frame = len(b"mine").to_bytes(4, "big") + b"mine"
+    queue = aioipc.wrap(plain, transport=transport)
+    other = os.dup(plain._reader.fileno())
+    await anyio.to_thread.run_sync(os.write, fd, frame[:6])
+    with anyio.move_on_after(0.01):
+        await queue.get()
+        raise AssertionError
+    assert not plain._rlock.acquire(False)  # others must not read here
+    queue.close()
+    await anyio.to_thread.run_sync(os.write, fd, frame[6:] + b"next")
+    assert await anyio.to_thread.run_sync(plain._rlock.acquire, True, 10)
+    assert await anyio.to_thread.run_sync(os.read, other, 100) == b"next"
+    os.close(other)
+    os.close(fd)

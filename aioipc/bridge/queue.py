@@ -110,7 +110,7 @@ class AsyncQueue(ObjectSendStream[T], ObjectReceiveStream[T], Generic[T]):
             max_size=max_message_size,
             what=name,
         )
-        self._sender = SharedSender(insides.writer, insides.write_lock, name)
+        self._sender = SharedSender(insides.writer, insides.write_lock, queue, name)
 
     async def get(self, block: bool = True, timeout: float | None = None) -> T:
         """Remove and return an item.

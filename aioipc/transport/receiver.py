@@ -53,6 +53,9 @@ class Receiver(ABC):
     :param what: named in errors
     """
 
+    eager = False
+    """Whether to try before waiting: worth it if a read takes one message only."""
+
     def __init__(
         self, fd: int, *, transport: Transport | None, max_size: int, what: str
     ) -> None:
@@ -109,7 +112,7 @@ class Receiver(ABC):
                 if decoder.ending is not None:
                     self.raise_ending()
                 self.expects_pickle = True
-                if not self.try_now():
+                if not (self.eager and self.try_now()):
                     await self._watch.wait()
                 if not frames:
                     await self.unblock()
@@ -128,8 +131,8 @@ class Receiver(ABC):
             self._turn.pass_on()
 
     def try_now(self) -> bool:
-        """Call `step` before waiting, if that pays."""
-        return False
+        """Call `step` before waiting; if `eager`."""
+        return self.step()
 
     async def unblock(self) -> None:
         """Do what `step` needs before it can go on, if that isn't bytes."""
@@ -200,7 +203,7 @@ class Receiver(ABC):
     async def _arrival(self) -> None:
         """Wait for a message, or for the end."""
         while not self.frames and self.decoder.ending is None:
-            if not self.try_now():
+            if not (self.eager and self.try_now()):
                 await self._watch.wait()
             if not self.frames:
                 await self.unblock()

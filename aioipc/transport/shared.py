@@ -30,7 +30,14 @@ from multiprocessing.util import Finalize
 from aioipc.errors import BrokenResourceError
 from aioipc.transport.choice import Transport
 from aioipc.transport.receiver import Receiver
-from aioipc.transport.threads import SLICE, Job, Lockable, ServiceThread, acquire
+from aioipc.transport.threads import (
+    SLICE,
+    Job,
+    Lockable,
+    ServiceThread,
+    acquire,
+    run_in_thread,
+)
 from aioipc.wire.frames import encode_header, pack_length
 
 __all__ = ["Feeder", "Parcel", "SharedReceiver", "SharedSender"]
@@ -40,6 +47,9 @@ PATIENCE = 20
 
 BURST = 64
 """Frames taken without a pause before the loop gets its turn."""
+
+STALL = 5.0
+"""Seconds that a producer may pause in the middle of a frame that no one wants."""
 
 _BULK = 1 << 20
 _IOV_MAX = 512
@@ -54,6 +64,8 @@ class SharedReceiver(Receiver):
     :param lock: held while a frame is read
     :param slots: released after a frame was taken, if the queue is bounded
     """
+
+    eager = True
 
     def __init__(
         self,
@@ -116,9 +128,10 @@ class SharedReceiver(Receiver):
         super().close()
         self._thread.close()
         self._epoll.close()
-        if self._locked:  # in the middle of a frame: no one could read on behind us
-            self._lock.release()
-            self._locked = False
+        if self._locked:
+            # In the middle of a frame: others must not go on reading there.
+            pipe = os.dup(self._pipe)
+            run_in_thread(lambda: self._finish_frame(pipe), "queue close")
 
     def _unlock(self) -> None:
         self._locked = False
@@ -156,6 +169,19 @@ class SharedReceiver(Receiver):
         decoder.feed(data)
         return len(data)
 
+    def _finish_frame(self, pipe: int) -> None:
+        """Read the current frame to its end, for no one, and let others read."""
+        self._pipe = pipe
+        poll = select.poll()
+        poll.register(pipe, select.POLLIN)
+        while self.decoder.in_frame and poll.poll(STALL * 1000):
+            if self._read_frame() or self.decoder.ending is not None:
+                break
+        os.close(pipe)
+        self._unlock()
+        if self._slots is not None:
+            self._slots.release()
+
     def _check_eof(self) -> None:
         poll = select.poll()
         poll.register(self._pipe, select.POLLIN)
@@ -178,11 +204,14 @@ class Feeder:
     """Writes messages to the pipe in a thread, one after the other.
 
     Like the feeder thread of a `multiprocessing.Queue`, but what it gets is pickled.
+
+    :param owner: of the descriptor, to be kept alive
     """
 
-    def __init__(self, fd: int, lock: Lockable) -> None:
+    def __init__(self, fd: int, lock: Lockable, owner: object) -> None:
         self._fd = fd
         self._lock = lock
+        self._owner = owner
         self._changed = threading.Condition()
         self._parcels: deque[Parcel] = deque()
         self._thread: threading.Thread | None = None
@@ -279,8 +308,8 @@ class Feeder:
 class SharedSender:
     """Messages to a pipe that other processes write too."""
 
-    def __init__(self, fd: int, lock: Lockable, what: str) -> None:
-        self.feeder = Feeder(fd, lock)
+    def __init__(self, fd: int, lock: Lockable, owner: object, what: str) -> None:
+        self.feeder = Feeder(fd, lock, owner)
         self._fd = fd
         self._lock = lock
         self._what = what

@@ -122,6 +122,7 @@ class StreamSender:
         self._watch: Watch
         self._rest: list[memoryview] = []  # of the message that is going out
         self._begun = False  # whether some of it is out
+        self._midway = False  # whether `send_nowait` has begun, and `send` is to go on
         self._burst = 0
         self._error: OSError | None = None
         self.closed = False
@@ -137,9 +138,10 @@ class StreamSender:
         return sum(map(len, self._rest))
 
     def send_nowait(self, message: bytes) -> bool:
-        """Send a message if it goes out whole at the first try, and no one waits.
+        """Send a small message if it goes out whole at the first try.
 
-        False has sent nothing; it is also the answer every `BURST` messages.
+        If it does not, call `send` at once: it goes on from there. False is also the
+        answer if others are sending, and every `BURST` messages.
         """
         self._burst += 1
         if (
@@ -157,27 +159,24 @@ class StreamSender:
             return False
         except OSError as error:
             raise BrokenResourceError(f"{self._what}: the peer is gone") from error
-        if count < len(data):
-            self._rest.append(memoryview(data)[count:])
-            self._begun = True
-            self._watch.finish()
-        return True
+        if count == len(data):
+            return True
+        self._turn.taken = self._begun = self._midway = True
+        self._rest.append(memoryview(data)[count:])
+        return False
 
     async def send(self, parts: Sequence[bytes | memoryview]) -> None:
         """Send one message; a cancel has sent all of it or nothing."""
         if not self._loop.is_current():
             self._move()
-        turn = self._turn
-        if turn.taken:
+        turn, midway, self._midway = self._turn, self._midway, False
+        if turn.taken and not midway:
             await turn.wait()
         turn.taken = True
         try:
-            if self._burst > BURST:
-                self._burst = 0
-                await anyio.lowlevel.checkpoint()
-            if self._rest:
-                await self._finish_other()
-            self._begin(parts)
+            if not midway:
+                await self._clear_the_way()
+                self._begin(parts)
             if not self.step():
                 await self._finish_own()
             if self._error is not None:
@@ -237,6 +236,14 @@ class StreamSender:
             count -= len(rest.pop(0))
         if count:
             rest[0] = rest[0][count:]
+
+    async def _clear_the_way(self) -> None:
+        """Give the loop its turn if it is due; send what another task had begun."""
+        if self._burst > BURST:
+            self._burst = 0
+            await anyio.lowlevel.checkpoint()
+        if self._rest:
+            await self._finish_other()
 
     async def _finish_own(self) -> None:
         try:
