@@ -24,7 +24,7 @@ from aioipc.bridge.handover import reduce_plain
 from aioipc.bridge.pickling import dumps_off_loop
 from aioipc.errors import ClosedResourceError, UndeliveredError
 from aioipc.transport.choice import Transport, check_transport
-from aioipc.transport.stream import BlockingMode, StreamReceiver, StreamSender
+from aioipc.transport.stream import Descriptor, StreamReceiver, StreamSender
 from aioipc.wire.frames import MAX_FRAME_SIZE
 from aioipc.wire.pickles import Pickler, TooLarge
 
@@ -87,13 +87,16 @@ class AsyncConnection(ObjectStream[T], Generic[T]):
         self._fd = fd
         self._readable = connection.readable
         self._writable = connection.writable
-        self._mode = BlockingMode(fd)
+        self._descriptor = Descriptor(fd)
         self._shared = False  # whether workers may have been given the connection
         self._pickler = Pickler()
         self._receiver = StreamReceiver(
-            fd, self._mode, transport=transport, max_size=max_message_size, what=name
+            self._descriptor,
+            transport=transport,
+            max_size=max_message_size,
+            what=name,
         )
-        self._sender = StreamSender(fd, self._mode, transport=transport, what=name)
+        self._sender = StreamSender(self._descriptor, transport=transport, what=name)
         register_after_fork(self, _close_in_fork)
 
     async def send(self, item: T) -> None:
@@ -267,7 +270,7 @@ class AsyncConnection(ObjectStream[T], Generic[T]):
         self._shared = True
         self._receiver.release()
         self._sender.release()
-        self._mode.restore()
+        self._descriptor.restore()
         return connection
 
     def fileno(self) -> int:
@@ -348,7 +351,7 @@ class AsyncConnection(ObjectStream[T], Generic[T]):
         self._connection = None
         self._receiver.close()
         self._sender.close()
-        self._mode.restore()
+        self._descriptor.restore()
         return connection
 
 

@@ -107,9 +107,11 @@ class AsyncProcess:
             raise ValueError(f"{self!r} has not been started")
         with anyio.move_on_after(timeout):
             await self._wait()
-        if self._process.exitcode is not None:
+        exitcode = self._process.exitcode
+        if exitcode is not None:
             self._process.join()  # does not wait, but forgets the child
-        return self._process.exitcode
+            self._leave_loop()
+        return exitcode
 
     def terminate(self) -> None:
         """Ask the process to end, by SIGTERM."""
@@ -179,7 +181,6 @@ class AsyncProcess:
                 await self.join()
         finally:
             await self._end()
-            self._leave_loop()
 
     def __del__(self) -> None:
         if getattr(self, "_pidfd", -1) >= 0:
@@ -189,6 +190,7 @@ class AsyncProcess:
         """Have the process ended and reaped, whatever cancels come meanwhile."""
         process = self._process
         if process.exitcode is not None:
+            self._leave_loop()
             return
         process.terminate()
         try:
@@ -199,6 +201,7 @@ class AsyncProcess:
             if process.exitcode is None:
                 process.kill()
                 reaping = run_in_thread(process.join, "reap")
+                self._leave_loop()
                 with anyio.CancelScope(shield=True):
                     await reaping.wait()
 

@@ -28,7 +28,7 @@ from aioipc.transport.loops import NOWHERE, Loop, settle
 from aioipc.transport.threads import Job, run_in_thread
 from aioipc.transport.turns import Turn
 from aioipc.wire.frames import Ending, FrameDecoder
-from aioipc.wire.pickles import LARGE, loads, loads_large
+from aioipc.wire.pickles import LARGE, is_quick, loads, loads_large
 
 if TYPE_CHECKING:
     from aioipc.transport.watches import Watch
@@ -116,7 +116,7 @@ class Receiver(ABC):
                     await self._watch.wait()
                 if not frames:
                     await self.unblock()
-            if len(frames[0]) >= LARGE:
+            if len(frames[0]) >= LARGE and not is_quick(frames[0]):
                 return await self._load_large(frames[0])
             return self.load(frames.popleft())
         finally:

@@ -25,7 +25,10 @@ from aioipc.wire.frames import encode_header, pack_length
 if TYPE_CHECKING:
     from aioipc.transport.watches import Watch
 
-__all__ = ["BlockingMode", "StreamReceiver", "StreamSender"]
+__all__ = ["Descriptor", "StreamReceiver", "StreamSender"]
+
+SMALL = 400
+"""Bytes of the first read after a small one: CPython has memory for that at hand."""
 
 BULK = 1 << 20
 """Bytes of a large body that one step reads: about 0.3 ms into fresh memory."""
@@ -37,24 +40,32 @@ _COALESCE = 1 << 14  # bytes: a smaller message goes out in one piece with its h
 _IOV_MAX = 512
 
 
-class BlockingMode:
-    """Remembers whether a descriptor was blocking, to leave it so."""
+class Descriptor:
+    """A descriptor of one's own, for a receiver and a sender.
+
+    It remembers whether it was blocking, to be left so.
+
+    :ivar burst: messages sent since the loop had its turn
+    """
+
+    __slots__ = ("_blocking", "burst", "fd")
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._original: bool | None = None
+        self.fd = fd
+        self.burst = 0
+        self._blocking: bool | None = None
 
-    def clear(self) -> None:
-        """Make the descriptor non-blocking."""
-        if self._original is None:
-            self._original = os.get_blocking(self._fd)
-            os.set_blocking(self._fd, False)
+    def unblock(self) -> None:
+        """Make it non-blocking."""
+        if self._blocking is None:
+            self._blocking = os.get_blocking(self.fd)
+            os.set_blocking(self.fd, False)
 
     def restore(self) -> None:
-        """Make the descriptor as it was."""
-        if self._original is not None:
-            os.set_blocking(self._fd, self._original)
-            self._original = None
+        """Make it as it was."""
+        if self._blocking is not None:
+            os.set_blocking(self.fd, self._blocking)
+            self._blocking = None
 
 
 class StreamReceiver(Receiver):
@@ -62,30 +73,36 @@ class StreamReceiver(Receiver):
 
     def __init__(
         self,
-        fd: int,
-        mode: BlockingMode,
+        descriptor: Descriptor,
         *,
         transport: Transport | None,
         max_size: int,
         what: str,
     ) -> None:
+        fd = descriptor.fd
         super().__init__(fd, transport=transport, max_size=max_size, what=what)
-        self._mode = mode
+        self._descriptor = descriptor
+        self._ask = SMALL
 
     def step(self) -> bool:
         decoder = self.decoder
         try:
             if len(decoder.room) > CHUNK:
                 return self._read_body()
-            data = os.read(self._fd, CHUNK)
+            data = os.read(self._fd, self._ask)
         except BlockingIOError:
             return False
         except OSError:
             decoder.feed_eof(reset=True)
             return True
-        if not data:
+        self._descriptor.burst = 0  # `step` is called by the loop
+        if len(data) == self._ask:
+            self._ask = CHUNK
+        elif not data:
             decoder.feed_eof()
             return True
+        elif len(data) < SMALL:
+            self._ask = SMALL
         decoder.feed(data)
         if self.frames:
             return True
@@ -104,17 +121,17 @@ class StreamReceiver(Receiver):
         return bool(self.frames) or not count
 
     def prepare(self) -> None:
-        self._mode.clear()
+        self._descriptor.unblock()
 
 
 class StreamSender:
     """Messages to a descriptor of one's own, from any number of tasks of one loop."""
 
     def __init__(
-        self, fd: int, mode: BlockingMode, *, transport: Transport | None, what: str
+        self, descriptor: Descriptor, *, transport: Transport | None, what: str
     ) -> None:
-        self._fd = fd
-        self._mode = mode
+        self._fd = descriptor.fd
+        self._descriptor = descriptor
         self._transport: Transport | None = transport
         self._what = what
         self._turn = Turn()
@@ -123,7 +140,6 @@ class StreamSender:
         self._rest: list[memoryview] = []  # of the message that is going out
         self._begun = False  # whether some of it is out
         self._midway = False  # whether `send_nowait` has begun, and `send` is to go on
-        self._burst = 0
         self._error: OSError | None = None
         self.closed = False
 
@@ -143,9 +159,10 @@ class StreamSender:
         If it does not, call `send` at once: it goes on from there. False is also the
         answer if others are sending, and every `BURST` messages.
         """
-        self._burst += 1
+        descriptor = self._descriptor
+        descriptor.burst += 1
         if (
-            self._burst > BURST
+            descriptor.burst > BURST
             or self._turn.taken
             or self._rest
             or len(message) > _COALESCE
@@ -239,8 +256,8 @@ class StreamSender:
 
     async def _clear_the_way(self) -> None:
         """Give the loop its turn if it is due; send what another task had begun."""
-        if self._burst > BURST:
-            self._burst = 0
+        if self._descriptor.burst > BURST:
+            self._descriptor.burst = 0
             await anyio.lowlevel.checkpoint()
         if self._rest:
             await self._finish_other()
@@ -284,4 +301,4 @@ class StreamSender:
         self._turn = Turn()  # whoever had it went with its loop
         self._watch = open_watch(loop, self._fd, "write", self.step, self._transport)
         self._loop = loop
-        self._mode.clear()
+        self._descriptor.unblock()
