@@ -346,9 +346,13 @@ async def test_ctrl_c_cancels_and_a_second_one_does_not_disturb_the_tidying_up()
 
 
 async def test_ctrl_c_before_the_work_is_awaited_is_not_forgotten():
-    with pytest.raises(KeyboardInterrupt), held_back() as press:
-        signal.raise_signal(signal.SIGINT)
-        await cancel_at(press, anyio.sleep_forever)
+    async def press_early() -> None:
+        with held_back() as press:
+            signal.raise_signal(signal.SIGINT)
+            await cancel_at(press, anyio.sleep_forever)
+
+    with pytest.raises(KeyboardInterrupt):
+        await press_early()
 
 
 async def test_without_ctrl_c_the_work_comes_to_its_end():

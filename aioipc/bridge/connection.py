@@ -20,7 +20,7 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import ObjectStream
 
-from aioipc.bridge.handover import reduce_plain
+from aioipc.bridge.handover import Bridged
 from aioipc.bridge.pickling import dumps_off_loop
 from aioipc.errors import ClosedResourceError, UndeliveredError
 from aioipc.transport.choice import Transport, check_transport
@@ -57,7 +57,7 @@ class ConnectionStatistics:
     tasks_sending: int
 
 
-class AsyncConnection(ObjectStream[T], Generic[T]):
+class AsyncConnection(Bridged, ObjectStream[T], Generic[T]):
     """A `multiprocessing.connection.Connection`, awaited; also an anyio object stream.
 
     Any number of tasks may receive and send at the same time: they are served in the
@@ -317,9 +317,6 @@ class AsyncConnection(ObjectStream[T], Generic[T]):
         state = f"fd={self._fd} {' '.join(filter(None, ends))}"
         messages = len(self._receiver.frames)
         return f"<AsyncConnection {state} buffered={messages}>"
-
-    def __reduce__(self) -> "tuple[Any, ...]":
-        return reduce_plain(self.sync)
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         if getattr(self, "_connection", None) is not None:

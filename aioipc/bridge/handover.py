@@ -4,21 +4,25 @@ Under spawn and forkserver arguments are pickled, and `__reduce__` puts the plai
 in. Under fork they are not, so `Process` looks for them in its arguments by `plain`.
 """
 
-from typing import Any, Protocol, cast, runtime_checkable
+import operator
+from abc import ABC, abstractmethod
+from typing import Any, cast
 
-from aioipc.bridge.insides import reducer_of
-
-__all__ = ["Bridged", "plain", "reduce_plain"]
+__all__ = ["Bridged", "plain"]
 
 
-@runtime_checkable
-class Bridged(Protocol):
+class Bridged(ABC):
     """An awaitable that stands for an object of `multiprocessing`."""
 
     @property
+    @abstractmethod
     def sync(self) -> Any:
-        """The object of `multiprocessing`."""
-        ...
+        """The plain object, to be handed to a worker."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Pickle insists that an object reduces to its own class, unless it is the result
+        # of a call. So: take the first of a tuple.
+        return operator.getitem, ((self.sync,), 0)
 
 
 def plain(value: Any) -> Any:
@@ -34,10 +38,3 @@ def plain(value: Any) -> Any:
     if type(value) is dict:
         return {k: plain(v) for k, v in cast("dict[Any, Any]", value).items()}
     return value
-
-
-def reduce_plain(obj: object) -> tuple[Any, ...]:
-    """Return how `multiprocessing` pickles `obj`, for a `__reduce__`."""
-    reducer = reducer_of(type(obj))
-    reduced: Any = reducer(obj) if reducer is not None else obj.__reduce_ex__(4)
-    return reduced

@@ -8,17 +8,11 @@ The names have been the same since Python 3.3, and are the same in 3.11 to 3.14.
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from multiprocessing.process import BaseProcess
-from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from aioipc.transport.threads import SLICE, Lockable
 
-__all__ = ["QueueInsides", "Tasks", "is_served_by_forkserver", "reducer_of"]
-
-
-def reducer_of(kind: type) -> Any:
-    """Return how `multiprocessing` takes instances of `kind` apart, or None."""
-    return ForkingPickler._extra_reducers.get(kind)  # type: ignore[attr-defined]
+__all__ = ["QueueInsides", "Tasks", "is_served_by_forkserver"]
 
 
 def is_served_by_forkserver(process: BaseProcess) -> bool:

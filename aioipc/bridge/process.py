@@ -69,6 +69,7 @@ class AsyncProcess:
         self._watch: Watch
         self._turn = Turn()
         self._pidfd = -1
+        self._closed = False
 
     async def start(self) -> None:
         """Start the process, in a thread.
@@ -82,7 +83,7 @@ class AsyncProcess:
                 process.start()
 
         def undo() -> None:
-            if process.pid is not None:
+            if job.succeeded:
                 process.kill()
                 process.join()
 
@@ -90,7 +91,8 @@ class AsyncProcess:
         try:
             await job.wait()
         except BaseException:
-            job.then(undo)
+            # In that thread, or in another: it waits for the end of the process.
+            job.then(lambda: run_in_thread(undo, "undo start"))
             raise
         job.result()
 
@@ -131,6 +133,7 @@ class AsyncProcess:
         :raises ValueError: if it is running
         """
         self._process.close()
+        self._closed = True
         self._leave_loop()
 
     @property
@@ -176,11 +179,16 @@ class AsyncProcess:
         exc_value: BaseException | None,
         traceback: "TracebackType | None",
     ) -> None:
+        if self._closed:
+            return
         try:
             if exc_type is None:
                 await self.join()
         finally:
-            await self._end()
+            try:
+                await self._end()
+            finally:
+                self._leave_loop()
 
     def __del__(self) -> None:
         if getattr(self, "_pidfd", -1) >= 0:
@@ -190,7 +198,6 @@ class AsyncProcess:
         """Have the process ended and reaped, whatever cancels come meanwhile."""
         process = self._process
         if process.exitcode is not None:
-            self._leave_loop()
             return
         process.terminate()
         try:
@@ -201,7 +208,6 @@ class AsyncProcess:
             if process.exitcode is None:
                 process.kill()
                 reaping = run_in_thread(process.join, "reap")
-                self._leave_loop()
                 with anyio.CancelScope(shield=True):
                     await reaping.wait()
 

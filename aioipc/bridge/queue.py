@@ -21,7 +21,7 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
-from aioipc.bridge.handover import reduce_plain
+from aioipc.bridge.handover import Bridged
 from aioipc.bridge.insides import QueueInsides, Tasks
 from aioipc.bridge.pickling import dumps_off_loop
 from aioipc.errors import ClosedResourceError, QueueEmpty, QueueFull, UndeliveredError
@@ -64,7 +64,7 @@ class QueueStatistics:
     tasks_putting: int
 
 
-class AsyncQueue(ObjectSendStream[T], ObjectReceiveStream[T], Generic[T]):
+class AsyncQueue(Bridged, ObjectSendStream[T], ObjectReceiveStream[T], Generic[T]):
     """A `multiprocessing.Queue`, awaited; also a pair of anyio object streams.
 
     Any number of tasks may get and put; those that get are served in the order in which
@@ -287,9 +287,6 @@ class AsyncQueue(ObjectSendStream[T], ObjectReceiveStream[T], Generic[T]):
         state = self.statistics()
         held = f"buffered={state.buffered_items} unwritten={state.unwritten_items}"
         return f"<{name} fd={self._insides.reader} {held}>"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return reduce_plain(self.sync)
 
     def __del__(self) -> None:
         if getattr(self, "_closed", True) is False:

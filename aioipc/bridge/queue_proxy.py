@@ -16,7 +16,7 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
-from aioipc.bridge.handover import reduce_plain
+from aioipc.bridge.handover import Bridged
 from aioipc.bridge.queue import Until
 from aioipc.errors import (
     BrokenResourceError,
@@ -37,7 +37,7 @@ SLICE = 0.2
 """Seconds that one call waits in the manager: how long a thread outlives its use."""
 
 
-class AsyncQueueProxy(ObjectSendStream[T], ObjectReceiveStream[T], Generic[T]):
+class AsyncQueueProxy(Bridged, ObjectSendStream[T], ObjectReceiveStream[T], Generic[T]):
     """A manager's queue, awaited; also a pair of anyio object streams.
 
     A cancelled `get` has taken nothing: an item that was already on its way is kept
@@ -166,13 +166,16 @@ class AsyncQueueProxy(ObjectSendStream[T], ObjectReceiveStream[T], Generic[T]):
     @property
     def sync(self) -> Any:
         """The proxy, to be handed to a worker."""
+        self._require_open()
         return self._proxy
+
+    @property
+    def closed(self) -> bool:
+        """Whether this object was closed."""
+        return self._closed
 
     def __repr__(self) -> str:
         return f"<AsyncQueueProxy {'closed' if self._closed else repr(self._proxy)}>"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return reduce_plain(self._proxy)
 
     def __del__(self) -> None:
         if getattr(self, "_closed", True) is False:

@@ -4,7 +4,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.managers import BaseProxy
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import JoinableQueue, Queue, SimpleQueue
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from aioipc.bridge.connection import AsyncConnection
 from aioipc.bridge.process import AsyncProcess
@@ -12,6 +12,9 @@ from aioipc.bridge.queue import AsyncJoinableQueue, AsyncQueue, AsyncSimpleQueue
 from aioipc.bridge.queue_proxy import AsyncQueueProxy
 from aioipc.transport.choice import Transport
 from aioipc.wire.frames import MAX_FRAME_SIZE
+
+if TYPE_CHECKING:
+    import queue
 
 __all__ = ["wrap"]
 
@@ -48,6 +51,10 @@ def wrap(
 ) -> AsyncSimpleQueue[T]: ...
 @overload
 def wrap(obj: BaseProcess, *, transport: Transport | None = ...) -> AsyncProcess: ...
+@overload
+def wrap(
+    obj: "queue.Queue[T]",
+) -> AsyncQueueProxy[T]: ...  # typeshed's Manager().Queue()
 @overload
 def wrap(obj: BaseProxy) -> AsyncQueueProxy[Any]: ...
 def wrap(

@@ -83,6 +83,11 @@ class Job(Generic[R]):
         self.then(lambda: loop.call_soon(arrived.set))
         await arrived.wait()
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether the job is done, and raised nothing."""
+        return self.done and self._error is None
+
     def result(self) -> R:
         """Return what the call returned, or raise what it raised."""
         if self._error is not None:

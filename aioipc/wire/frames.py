@@ -179,7 +179,7 @@ class FrameDecoder:
             # A BytesIO that is the only owner of its bytes lends them for writing and
             # then gives them back uncopied.
             self._body = io.BytesIO(bytes(size))
-        except MemoryError:
+        except (MemoryError, OverflowError):
             self._end(Ending.REFUSED, f"{size} bytes, which memory can't hold")
             return
         self.room, self._filled = self._body.getbuffer(), 0

@@ -7,6 +7,7 @@ large graph comes up for air every 64 KB, so that another thread can run (by its
 C pickler holds the GIL for the whole graph).
 """
 
+import copyreg
 import io
 import pickle
 from multiprocessing.reduction import ForkingPickler
@@ -65,20 +66,25 @@ class _Pieces(list[bytes]):
             raise TooLarge
 
 
+# What a ForkingPickler copies together for each object; more may be registered later.
+_registered: Any = ForkingPickler._extra_reducers  # type: ignore # noqa: PGH003, SLF001
+_by_copyreg = copyreg.dispatch_table
+
+
 def _new_pickler(pieces: _Pieces) -> pickle.Pickler:
     pickler = pickle.Pickler(pieces)
-    # multiprocessing's own reducers, also those that are registered later
-    pickler.dispatch_table = ForkingPickler(io.BytesIO()).dispatch_table
+    pickler.dispatch_table = {**_by_copyreg, **_registered}
     return pickler
 
 
 class Pickler:
     """Pickles one object after another."""
 
-    __slots__ = ("_pieces", "_spare")
+    __slots__ = ("_pieces", "_reducers", "_spare")
 
     def __init__(self) -> None:
         self._pieces = _Pieces(_PIECES)
+        self._reducers = len(_registered) + len(_by_copyreg)
         self._spare: pickle.Pickler | None = _new_pickler(self._pieces)
 
     def dumps(self, obj: object) -> bytes | list[bytes]:
@@ -89,6 +95,9 @@ class Pickler:
         pickler, self._spare = self._spare, None
         if pickler is None:  # we're inside a __reduce__ that pickles by itself
             return Pickler().dumps(obj)
+        if len(_registered) + len(_by_copyreg) != self._reducers:
+            self._reducers = len(_registered) + len(_by_copyreg)
+            pickler = _new_pickler(self._pieces)
         pieces = self._pieces
         try:
             pickler.dump(obj)
