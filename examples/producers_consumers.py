@@ -1,8 +1,8 @@
 """Two producers, three consumers, and a coordinator that awaits the results.
 
-The stdlib version polls `empty()`, which may be true while an item is on its way, and
-joins consumers before it reads their results, which hangs once these fill the pipe. Here
-results are awaited as they come, and the end is a sentinel for each consumer.
+The stdlib version polls `empty()`, true also while an item is on its way, and joins the
+consumers before it reads their results, which hangs once these fill the pipe. Here
+results are awaited as they come, and sentinels end the consumers.
 """
 
 import time
@@ -42,11 +42,9 @@ async def main() -> None:
         aioipc.Process(None, consume, "consumer-2", (tasks, results)),
         aioipc.Process(None, consume, "consumer-3", (tasks, results)),
     ):
-        async with (  # left when both have ended, and so have written all their tasks
-            aioipc.Process(None, produce, "producer-1", (tasks, 1)),
-            aioipc.Process(None, produce, "producer-2", (tasks, 5)),
-        ):
-            pass
+        async with aioipc.Process(None, produce, "producer-1", (tasks, 1)):
+            async with aioipc.Process(None, produce, "producer-2", (tasks, 5)):
+                pass  # left when both have ended: all tasks are in the queue
         for _ in range(3):
             await tasks.put(None)
         for _ in range(3):

@@ -20,8 +20,8 @@ class Bridged(ABC):
         """The plain object, to be handed to a worker."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Pickle insists that an object reduces to its own class, unless it is the result
-        # of a call. So: take the first of a tuple.
+        # Pickle insists that an object reduces to its own class, but not if a call
+        # makes it. So: take the first of a tuple.
         return operator.getitem, ((self.sync,), 0)
 
 
