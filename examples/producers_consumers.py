@@ -42,7 +42,7 @@ async def main() -> None:
         aioipc.Process(None, consume, "consumer-2", (tasks, results)),
         aioipc.Process(None, consume, "consumer-3", (tasks, results)),
     ):
-        async with aioipc.Process(None, produce, "producer-1", (tasks, 1)):
+        async with aioipc.Process(None, produce, "producer-1", (tasks, 1)):  # noqa: SIM117
             async with aioipc.Process(None, produce, "producer-2", (tasks, 5)):
                 pass  # left when both have ended: all tasks are in the queue
         for _ in range(3):
