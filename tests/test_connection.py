@@ -219,6 +219,22 @@ async def test_close_wakes_those_who_wait(pair) -> None:
     connection.close()
 
 
+async def test_send_eof_comes_after_a_message_that_another_task_is_sending(
+    pair, transport
+) -> None:
+    connection, plain = pair
+    big = b"x" * 10_000_000
+    async with aioipc.wrap(plain.connection, transport=transport) as peer:
+        async with anyio.create_task_group() as group:
+            group.start_soon(connection.send_bytes, big)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(connection.send_eof)
+            await anyio.wait_all_tasks_blocked()
+            assert await peer.recv_bytes() == big
+        with pytest.raises(EOFError):
+            await peer.recv_bytes()
+
+
 async def test_no_task_starves_while_messages_keep_coming(fork, transport) -> None:
     connection, child = aioipc.Pipe(context=fork, transport=transport)
     process = aioipc.Process(

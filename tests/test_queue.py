@@ -8,6 +8,7 @@ import threading
 import anyio
 import bridge_peers as peers
 import pytest
+from anyio.lowlevel import checkpoint
 
 import aioipc
 
@@ -107,6 +108,28 @@ async def test_bounded_queues_wait_for_a_slot_in_order(transport, fork) -> None:
                 group.start_soon(queue.put, n)
                 await anyio.wait_all_tasks_blocked()
             assert [await queue.get() for _ in range(5)] == list(range(5))
+
+
+async def test_get_nowait_leaves_what_another_task_is_about_to_get(
+    transport, fork
+) -> None:
+    async with aioipc.Queue(transport=transport, context=fork) as queue:
+        got: list[object] = []
+
+        async def get() -> None:
+            got.append(await queue.get())
+
+        async with anyio.create_task_group() as group:
+            large = [{"n": n} for n in range(100_000)]  # to be unpickled in a thread
+            await queue.put(large)
+            await queue.put("next")
+            group.start_soon(get)
+            while not queue.statistics().buffered_items:
+                await checkpoint()
+            with pytest.raises(aioipc.QueueEmpty):
+                queue.get_nowait()
+        assert got == [large]
+        assert await queue.get() == "next"
 
 
 async def test_sizes(transport, fork) -> None:

@@ -152,8 +152,8 @@ class Receiver(ABC):
         return
 
     def receive_nowait(self) -> Any:
-        """Return a message that is there, unpickled, or raise LookupError."""
-        if not self.is_ready():
+        """Return a message that is there for us, unpickled, or raise LookupError."""
+        if self._turn.taken or not self.is_ready():
             raise LookupError
         if not self.frames:
             self.raise_ending()

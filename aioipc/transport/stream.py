@@ -202,11 +202,18 @@ class StreamSender:
             turn.pass_on()
 
     async def flush(self) -> None:
-        """Wait until a message that was begun is out; a cancel leaves it going out."""
+        """Wait until all that is being sent is out; a cancel leaves it going out."""
         if not self._loop.is_current():
             self._move()
-        if self._rest:
-            await self._finish_other()
+        turn = self._turn
+        if turn.taken:
+            await turn.wait()
+        turn.taken = True
+        try:
+            if self._rest:
+                await self._finish_other()
+        finally:
+            turn.pass_on()
 
     def step(self) -> bool:
         """Write what there is room for; True if all is out, or never will be."""
