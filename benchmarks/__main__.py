@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import bridge, harness, report
+from benchmarks import bridge, harness, readme, report
 
 SUITES = {"bridge": bridge.cases}
 RESULTS = Path(__file__).parent / "results"
@@ -28,6 +28,7 @@ def main() -> int:
         missed |= any(v.met is False for o in outcomes for v in o.verdicts())
         if _is_complete(options):
             report.save(outcomes, RESULTS / f"{suite}.json")
+            readme.update()
     return int(missed)
 
 
@@ -40,7 +41,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Compare aioipc with blocking calls and with other libraries. "
-        "A full run replaces benchmarks/results/.",
+        "A full run replaces benchmarks/results/ and the README's figures.",
     )
     parser.add_argument(
         "--quick",

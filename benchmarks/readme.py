@@ -1,0 +1,84 @@
+"""Writes the README's figures from the committed results; `--check` only compares.
+
+A full run of the benchmarks does this by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results" / "bridge.json"
+BEGIN, END = "<!-- figures -->\n", "<!-- /figures -->"
+LOOPS = ("asyncio", "uvloop", "trio")
+
+BESIDE_BLOCKING = {
+    "pipe, round trip, small object, one CPU": "round trip of a small object",
+    "pipe, round trip, 1 MB": "round trip of 1 MB",
+    "pipe, round trip, 64 MB": "round trip of 64 MB",
+    "pipe, stream of records, receiving": "receiving 100-byte records",
+    "pipe, stream of records, sending": "sending 100-byte records",
+    "Queue, get from one producer": "`Queue.get`",
+    "Queue, put towards one consumer": "`Queue.put`",
+}
+BESIDE_OTHERS = {
+    "asyncio.to_thread": "pipe, round trip, small object, one CPU",
+    "aioprocessing": "Queue, get from one producer",
+}
+
+
+def figures(results: dict[str, Any]) -> str:
+    """The block between the README's marks."""
+    cases = {case["name"]: case["claims"] for case in results["cases"]}
+    lines = [f"| | {' | '.join(LOOPS)} |", "|---|---|---|---|"]
+    for name, label in BESIDE_BLOCKING.items():
+        cells = [_median(cases[name], f"aioipc on {it}", "blocking") for it in LOOPS]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    cpus = results["machine"]["cpus"]
+    versions = ", ".join(f"{k} {v}" for k, v in results["versions"].items())
+    lines += [
+        "",
+        *_faster(cases),
+        "",
+        f"Measured on {results['date'][:10]}, {cpus} CPUs, {versions}.",
+        "The round trip of a small object is pinned to one CPU, because it depends on",
+        "where the scheduler puts two processes otherwise.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _median(claims: list[dict[str, Any]], subject: str, reference: str) -> str:
+    for claim in claims:
+        if (claim["subject"], claim["reference"]) == (subject, reference):
+            return f"{claim['median']:.2f}"
+    return ""
+
+
+def _faster(cases: dict[str, Any]) -> list[str]:
+    lines: list[str] = []
+    for other, name in BESIDE_OTHERS.items():
+        ratio = _median(cases[name], "aioipc on asyncio", f"{other} on asyncio")
+        if ratio:
+            times = 1 / float(ratio)
+            lines.append(f"- {times:.1f} times as fast as {other} ({name}, asyncio)")
+    return lines
+
+
+def update(*, check: bool = False) -> bool:
+    """Bring the README in step with the results; return whether it was."""
+    text = README.read_text()
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    wanted = before + BEGIN + figures(json.loads(RESULTS.read_text())) + END + after
+    if not check:
+        README.write_text(wanted)
+    return wanted == text
+
+
+if __name__ == "__main__":
+    is_check = "--check" in sys.argv
+    sys.exit(int(not update(check=is_check) and is_check))
