@@ -266,6 +266,30 @@ async def test_a_cancelled_join_leaves_it_running_and_the_others_waiting(
     assert codes == [-signal.SIGKILL]
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="BUG in join, reported: _leave_loop() while others wait; they get a "
+    "ClosedResourceError",
+)
+async def test_a_join_that_finds_it_ended_leaves_those_who_wait_their_code(
+    started,
+) -> None:
+    codes = []
+
+    async def join() -> None:
+        codes.append(await started.join())
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(join)
+        tasks.start_soon(join)
+        await anyio.wait_all_tasks_blocked()
+        # It has ended, but the loop has not had a chance to tell them.
+        started.kill()
+        os.waitid(os.P_PID, started.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222
+        assert await started.join() == -signal.SIGKILL
+    assert codes == [-signal.SIGKILL] * 2
+
+
 async def test_one_process_in_two_loops_one_after_the_other(
     fork, transport, ends_of_fork
 ) -> None:
@@ -307,10 +331,7 @@ async def test_after_join_nothing_waits_for_the_process_any_more(
         await run_sync(end, mine)
     assert process.exitcode == 0
     left = Leaks.now().since(before)
-    is_forkserver = process.sync._start_method == "forkserver"
     process.close()
-    if is_forkserver and transport == "readiness":
-        pytest.xfail("there is no pidfd and no thread")
     assert not any("pidfd" in target for _, target in left.descriptors)
     assert "aioipc watch" not in left.threads.values()
 
@@ -565,9 +586,10 @@ async def test_a_cancel_during_a_real_start_leaves_no_process(context) -> None:
         tasks.cancel_scope.cancel()
     if is_started:  # as quick as that; the other tests decide who is first
         process.kill()
-    await until(lambda: process.exitcode is not None)
+        await process.join()
+    await until(lambda: not any(name.startswith("aioipc") for name in thread_names()))
     assert process.exitcode == -signal.SIGKILL
-    await until(lambda: not psutil.pid_exists(process.pid))
+    assert not psutil.pid_exists(process.pid)
     process.close()
 
 

@@ -230,6 +230,7 @@ class ThreadWatch(Watch):
 
     def close(self) -> None:
         self._closed = True
+        self._step = bool  # in no reference cycle any more
         self._finishing = False
         if self._waiter is not None:
             self._waiter.set()

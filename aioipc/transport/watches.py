@@ -34,6 +34,11 @@ Direction = Literal["read", "write"]
 Step = Callable[[], bool]
 
 
+def _closed_step() -> bool:
+    """Take the place of a `step`, so that a closed watch is in no reference cycle."""
+    return False
+
+
 class Watch(ABC):
     """One direction of one descriptor, on one loop."""
 
@@ -144,6 +149,7 @@ class AsyncioWatch(Watch):
 
     def close(self) -> None:
         self._closed = True
+        self._step = _closed_step
         if self._registered:
             self._unregister()
         waiter = self._waiter
@@ -221,6 +227,7 @@ class TrioWatch(Watch):
         if self._closed:
             return
         self._closed = True
+        self._step = _closed_step
         # From outside of the loop, or after its end, there is no one to be woken.
         with contextlib.suppress(RuntimeError):
             self._trio.lowlevel.notify_closing(self._fd)
