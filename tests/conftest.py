@@ -12,6 +12,7 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 
 import anyio
+import hypothesis  # noqa: F401 - before gc.freeze(), which would puzzle it
 import pytest
 from blockbuster import BlockBuster, BlockBusterFunction, blockbuster_ctx
 

@@ -112,7 +112,8 @@ class AsyncProcess:
         exitcode = self._process.exitcode
         if exitcode is not None:
             self._process.join()  # does not wait, but forgets the child
-            self._leave_loop()
+            if not self._turn.taken:  # or else whoever has it does this
+                self._leave_loop()
         return exitcode
 
     def terminate(self) -> None:
@@ -216,14 +217,15 @@ class AsyncProcess:
             return
         if not self._loop.is_current():
             self._move()
-        if self._turn.taken:
-            await self._turn.wait()
-        self._turn.taken = True
+        turn = self._turn
+        if turn.taken:
+            await turn.wait()
+        turn.taken = True
         try:
             if self._process.exitcode is None:
                 await self._watch.wait()
         finally:
-            self._turn.pass_on()
+            turn.pass_on()
 
     def _move(self) -> None:
         loop = settle(self._loop, f"<process {self.name}>")

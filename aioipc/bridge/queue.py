@@ -128,7 +128,7 @@ class AsyncQueue(Bridged, ObjectSendStream[T], ObjectReceiveStream[T], Generic[T
             return await self._receiver.receive_object()
         with anyio.move_on_after(timeout):
             return await self._receiver.receive_object()
-        raise QueueEmpty(f"nothing to get within {timeout} s")
+        return self.get_nowait()
 
     async def receive(self) -> T:
         """Remove and return an item: `get`, by anyio's name for it."""
@@ -164,6 +164,7 @@ class AsyncQueue(Bridged, ObjectSendStream[T], ObjectReceiveStream[T], Generic[T
             pickled = self._pickler.dumps(obj)
         except TooLarge:
             pickled = await dumps_off_loop(obj)
+        self._require_open()
         if not await self._take_slot(block, timeout):
             raise QueueFull("no free slot")
         self._hand_over(obj, pickled)
@@ -374,10 +375,8 @@ class AsyncSimpleQueue(AsyncQueue[T]):
         if not block:
             self.put_nowait(obj)
             return
-        with anyio.move_on_after(timeout):
-            await self._put(obj)
-            return
-        raise QueueFull(f"no room in the pipe within {timeout} s")
+        if not await self._put(obj, timeout):
+            raise QueueFull(f"no room in the pipe within {timeout} s")
 
     def put_nowait(self, obj: T) -> None:
         """Add an item that fits into the pipe at once.
@@ -408,7 +407,7 @@ class AsyncSimpleQueue(AsyncQueue[T]):
     def cancel_join_thread(self) -> None:
         """Do nothing: a `put` that returned is written."""
 
-    async def _put(self, obj: T) -> None:
+    async def _put(self, obj: T, timeout: float | None) -> bool:
         self._require_open()
         self._burst += 1
         if self._burst > BURST:
@@ -418,10 +417,12 @@ class AsyncSimpleQueue(AsyncQueue[T]):
             pickled = self._pickler.dumps(obj)
         except TooLarge:
             pickled = await dumps_off_loop(obj)
+        self._require_open()
         if not isinstance(pickled, bytes):
-            await self._sender.send(pickled)
-        elif not self._sender.send_nowait(pickled):
-            await self._sender.send((pickled,))
+            return await self._sender.send(pickled, timeout)
+        if self._sender.send_nowait(pickled):
+            return True
+        return await self._sender.send((pickled,), timeout)
 
 
 class AsyncJoinableQueue(AsyncQueue[T]):

@@ -1,9 +1,9 @@
 """`AsyncQueueProxy`: a queue that lives in a `multiprocessing.Manager`, awaited.
 
 Every call is a message to the manager's process and back, over a connection that
-belongs to the calling thread. So calls are made by two threads of this object, one for
-those that take and one for all others, and every method that asks the manager is
-awaited, also `qsize` and `get_nowait`.
+belongs to the calling thread. So this object has threads of its own for its calls: one
+for those that take, one for those that put and one for all others. Every method that
+asks the manager is awaited, also `qsize` and `get_nowait`.
 """
 
 import contextlib
@@ -51,6 +51,7 @@ class AsyncQueueProxy(Bridged, ObjectSendStream[T], ObjectReceiveStream[T], Gene
         self._closed = False
         self._turn = Turn()
         self._taker = ServiceThread("manager get")
+        self._putter = ServiceThread("manager put")
         self._caller = ServiceThread("manager call")
         self._taking: Job[T] | None = (
             None  # for a `get`, perhaps one that was cancelled
@@ -74,12 +75,19 @@ class AsyncQueueProxy(Bridged, ObjectSendStream[T], ObjectReceiveStream[T], Gene
 
     async def get_nowait(self) -> T:
         """Remove and return an item that is there, or raise QueueEmpty."""
-        if self._taking is None and not self._turn.taken:
-            return await self._call(self._proxy.get, False)
-        if self._taking is not None and self._taking.done:
-            job, self._taking = self._taking, None
+        self._require_open()
+        job = self._taking
+        if self._turn.taken or (job is not None and not job.done):
+            raise QueueEmpty("nothing to get")
+        self._turn.taken = True
+        try:
+            if job is None:
+                self._taking = job = self._taker.submit(lambda: self._proxy.get(False))
+            await job.wait()
+            self._taking = None
             return _outcome(job)
-        raise QueueEmpty("nothing to get")
+        finally:
+            self._turn.pass_on()
 
     async def put(
         self, obj: T, block: bool = True, timeout: float | None = None
@@ -96,7 +104,8 @@ class AsyncQueueProxy(Bridged, ObjectSendStream[T], ObjectReceiveStream[T], Gene
         while True:
             left = max(0, deadline - anyio.current_time())
             try:
-                await self._call(self._proxy.put, obj, True, min(left, SLICE))
+                wait = min(left, SLICE)
+                await self._call(self._proxy.put, obj, True, wait, by=self._putter)
             except QueueFull:
                 if left <= SLICE:
                     raise
@@ -142,9 +151,19 @@ class AsyncQueueProxy(Bridged, ObjectSendStream[T], ObjectReceiveStream[T], Gene
         _outcome(job)
 
     def close(self) -> None:
-        """Use the queue no more here; its manager keeps it."""
+        """Use the queue no more here; its manager keeps it.
+
+        An item on its way to a `get` that was cancelled is put back, at the end.
+        """
+        if self._closed:
+            return
         self._closed = True
+        job, self._taking = self._taking, None
+        if job is not None and not self._turn.taken:
+            put_back = self._proxy.put
+            job.then(lambda: job.succeeded and put_back(job.result()))
         self._taker.close()
+        self._putter.close()
         self._caller.close()
 
     async def aclose(self) -> None:
@@ -203,9 +222,11 @@ class AsyncQueueProxy(Bridged, ObjectSendStream[T], ObjectReceiveStream[T], Gene
         finally:
             self._turn.pass_on()
 
-    async def _call(self, method: Callable[..., R], *args: Any) -> R:
+    async def _call(
+        self, method: Callable[..., R], *args: Any, by: ServiceThread | None = None
+    ) -> R:
         self._require_open()
-        job = self._caller.submit(lambda: method(*args))
+        job = (by or self._caller).submit(lambda: method(*args))
         await job.wait()
         return _outcome(job)
 

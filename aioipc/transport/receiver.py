@@ -82,7 +82,7 @@ class Receiver(ABC):
 
     async def receive_bytes(self) -> bytes:
         """Return the next message as it is."""
-        await self._enter()
+        turn = await self._enter()
         try:
             self.expects_pickle = False
             await self._arrival()
@@ -91,7 +91,7 @@ class Receiver(ABC):
             self._loading = None
             return self.frames.popleft()
         finally:
-            self._turn.pass_on()
+            turn.pass_on()
 
     async def receive_object(self) -> Any:
         """Return the next message, unpickled.
@@ -103,7 +103,7 @@ class Receiver(ABC):
             self._move()
         turn, decoder, frames = self._turn, self.decoder, self.frames
         if turn.taken:
-            await self._wait_for_turn()
+            await self._wait_for(turn)
         turn.taken = True
         try:
             while not frames:
@@ -124,11 +124,11 @@ class Receiver(ABC):
 
     async def wait(self) -> None:
         """Wait until a receive would end at once, with a message or with an error."""
-        await self._enter()
+        turn = await self._enter()
         try:
             await self._arrival()
         finally:
-            self._turn.pass_on()
+            turn.pass_on()
 
     def try_now(self) -> bool:
         """Call `step` before waiting; if `eager`."""
@@ -186,18 +186,20 @@ class Receiver(ABC):
         self.closed = True
         self.release()
 
-    async def _enter(self) -> None:
+    async def _enter(self) -> Turn:
         """Take the turn, in the current loop."""
         if not self._loop.is_current():
             self._move()
-        if self._turn.taken:
-            await self._wait_for_turn()
-        self._turn.taken = True
+        turn = self._turn
+        if turn.taken:
+            await self._wait_for(turn)
+        turn.taken = True
+        return turn
 
-    async def _wait_for_turn(self) -> None:
-        await self._turn.wait()
+    async def _wait_for(self, turn: Turn) -> None:
+        await turn.wait()
         if self.closed:
-            self._turn.pass_on()
+            turn.pass_on()
             raise ClosedResourceError(f"{self._what} is closed")
 
     async def _arrival(self) -> None:

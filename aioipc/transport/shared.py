@@ -27,8 +27,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from multiprocessing.util import Finalize
 
-from aioipc.errors import BrokenResourceError
+import anyio
+
+from aioipc.errors import BrokenResourceError, ClosedResourceError
 from aioipc.transport.choice import Transport
+from aioipc.transport.forks import forget_in_forks
 from aioipc.transport.receiver import Receiver
 from aioipc.transport.threads import (
     SLICE,
@@ -89,6 +92,11 @@ class SharedReceiver(Receiver):
         super().__init__(
             self._epoll.fileno(), transport=transport, max_size=max_size, what=what
         )
+        forget_in_forks(self)
+
+    def forget(self) -> None:
+        """Leave a frame that has been begun to the parent; in a forked child."""
+        self._locked = False
 
     def step(self) -> bool:
         if not self._locked:
@@ -218,6 +226,14 @@ class Feeder:
         self._closed = False
         self._at_end: Callable[[], None] = lambda: None
         self._at_exit: Finalize | None = None
+        self._join_cancelled = False
+        forget_in_forks(self)
+
+    def forget(self) -> None:
+        """Leave what is to be written to the parent; in a forked child."""
+        self._changed = threading.Condition()
+        self._parcels.clear()
+        self._thread = None
 
     @property
     def backlog(self) -> int:
@@ -228,6 +244,8 @@ class Feeder:
         """Write a message after those before it."""
         parcel = Parcel(self._fd, parts)
         with self._changed:
+            if self._closed:
+                raise ClosedResourceError("the queue is closed")
             self._parcels.append(parcel)
             self._changed.notify_all()
         if self._thread is None:
@@ -235,9 +253,14 @@ class Feeder:
                 target=self._serve, name="aioipc queue feeder", daemon=True
             )
             self._thread.start()
-        if join_at_exit and self._at_exit is None:
-            self._at_exit = Finalize(None, self._join_at_exit, exitpriority=-5)
+        if join_at_exit:
+            self.finish_at_exit()
         return parcel
+
+    def finish_at_exit(self) -> None:
+        """Have the end of the program wait until all is written."""
+        if self._at_exit is None and not self._join_cancelled:
+            self._at_exit = Finalize(None, self._join_at_exit, exitpriority=-5)
 
     def withdraw(self, parcel: Parcel) -> bool:
         """Take a message back; False if some of it is already out."""
@@ -260,14 +283,19 @@ class Feeder:
 
     def cancel_join(self) -> None:
         """Don't wait at exit for what is not yet written."""
+        self._join_cancelled = True
+        self._forget_exit()
+
+    def _forget_exit(self) -> None:
         if self._at_exit is not None:
             self._at_exit.cancel()
+            self._at_exit = None
 
     def join(self) -> None:
         """Wait until the thread has ended; blocking."""
         if self._thread is not None:
             self._thread.join()
-        self.cancel_join()
+        self._forget_exit()
 
     def _join_at_exit(self) -> None:
         self.close(lambda: None)
@@ -283,7 +311,7 @@ class Feeder:
             self._deliver(parcel)
             with self._changed:
                 self._parcels.popleft()
-        self.cancel_join()
+        self._forget_exit()
         self._at_end()
 
     def _deliver(self, parcel: Parcel) -> None:
@@ -337,18 +365,29 @@ class SharedSender:
         """Whether a small message could be written at this moment."""
         return not self.feeder.backlog and bool(self._room.poll(0))
 
-    async def send(self, parts: Sequence[bytes]) -> None:
-        """Write a message; a cancel has written all of it or nothing."""
+    async def send(self, parts: Sequence[bytes], timeout: float | None = None) -> bool:
+        """Write a message, or return False if it was not begun in time.
+
+        A cancel has written all of it or nothing.
+        """
         parcel = self.feeder.feed(parts, join_at_exit=False)
         try:
-            await parcel.wait()
+            with anyio.move_on_after(timeout):
+                await parcel.wait()
         except BaseException:
-            self.feeder.withdraw(parcel)
+            if not self.feeder.withdraw(parcel):
+                self.feeder.finish_at_exit()
             raise
+        if not parcel.done:
+            if self.feeder.withdraw(parcel):
+                return False
+            self.feeder.finish_at_exit()
+            return True
         try:
             parcel.result()
         except OSError as error:
             raise BrokenResourceError(f"{self._what} is broken") from error
+        return True
 
 
 def _write_all(fd: int, parts: Sequence[bytes]) -> None:

@@ -116,9 +116,11 @@ class StreamReceiver(Receiver):
         count = os.readv(self._fd, [decoder.room[:BULK]])
         if count:
             decoder.filled(count)
+            if self.expects_pickle:
+                decoder.check_pickle()
         else:
             decoder.feed_eof()
-        return bool(self.frames) or not count
+        return bool(self.frames) or decoder.ending is not None
 
     def prepare(self) -> None:
         self._descriptor.unblock()

@@ -181,7 +181,7 @@ async def acquire(semaphore: Lockable, thread: ServiceThread) -> None:
         return False
 
     def undo() -> None:
-        if job.result():
+        if job.succeeded and job.result():
             semaphore.release()
 
     job = thread.submit(attempt)
