@@ -266,11 +266,6 @@ async def test_a_cancelled_join_leaves_it_running_and_the_others_waiting(
     assert codes == [-signal.SIGKILL]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG in join, reported: _leave_loop() while others wait; they get a "
-    "ClosedResourceError",
-)
 async def test_a_join_that_finds_it_ended_leaves_those_who_wait_their_code(
     started,
 ) -> None:
