@@ -207,26 +207,29 @@ async def test_a_plain_process_gets_a_blocking_connection(
 
 @pytest.mark.parametrize("context", ["forkserver", "spawn"], indirect=True)
 @pytest.mark.parametrize("kind", PLAIN_TYPES)
-async def test_a_plain_process_gets_the_plain_object(
+async def test_a_plain_process_gets_the_plain_object_also_inside_ones_own(
     kind, context, obj_in_context
 ) -> None:
-    async with (
-        aioipc.wrap(obj_in_context) as awaitable,
-        plain_worker(peers.tell_shape, awaitable, context=context) as report,
-    ):
-        assert await report.recv() == ((PLAIN_TYPES[kind],), {})
+    # By pickle alone, without `aioipc.Process` to look for awaitables
+    async with aioipc.wrap(obj_in_context) as awaitable:
+        job = peers.Job("name", awaitable)
+        async with plain_worker(
+            peers.tell_shape, awaitable, job, context=context
+        ) as report:
+            args, _ = await report.recv()
+    one = PLAIN_TYPES[kind]
+    assert args == (one, {"name": "builtins.str", "tool": one})
 
 
 @pytest.mark.parametrize("context", ["forkserver", "spawn"], indirect=True)
-@pytest.mark.parametrize("kind", PLAIN_TYPES)
-async def test_in_an_object_of_ones_own_the_plain_object_arrives_by_pickle(
-    kind, context, obj_in_context
+async def test_in_an_object_of_ones_own_it_arrives_by_our_process_too(
+    context,
 ) -> None:
-    async with aioipc.wrap(obj_in_context) as awaitable:
-        job = peers.Job("name", awaitable)
+    async with aioipc.Queue(context=context) as queue:
+        job = peers.Job("name", queue)
         async with worker(peers.tell_shape, job, context=context) as report:
-            (names,), _ = await report.recv()
-    assert names == {"name": "builtins.str", "tool": PLAIN_TYPES[kind]}
+            args, _ = await report.recv()
+    assert args == ({"name": "builtins.str", "tool": PLAIN_TYPES["AsyncQueue"]},)
 
 
 async def test_the_awaitable_can_be_used_on_after_a_plain_process_got_it(

@@ -12,6 +12,7 @@ import contextlib
 import os
 import queue
 import select
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -234,7 +235,8 @@ class ThreadWatch(Watch):
         self._finishing = False
         if self._waiter is not None:
             self._waiter.set()
-        if self._alarm is not None:
+        # While the interpreter ends, daemon threads stand still: don't wait for one.
+        if self._alarm is not None and not sys.is_finalizing():
             self._requests.append(False)
             os.write(self._alarm[1], b"!")
             # At once: it only ever waits in poll(). The descriptor may now be closed.
