@@ -53,6 +53,17 @@ async def test_nonsense_instead_of_a_frame(name, pair) -> None:
     assert peers.resident() - before < 16_000_000
 
 
+async def test_nonsense_whose_length_arrives_first(pair) -> None:
+    connection, plain = pair
+    plain.write(b"GET ")
+    with anyio.move_on_after(0.01):
+        await connection.recv()
+        raise AssertionError
+    plain.write(b"/ HTTP/1.1\r\n")
+    with anyio.fail_after(5), pytest.raises(aioipc.FrameError, match="starting b'/'"):
+        await connection.recv()
+
+
 @pytest.mark.parametrize("name", ABORTED)
 async def test_nonsense_in_a_queue(name, queue_and_fd) -> None:
     queue, fd = queue_and_fd

@@ -121,3 +121,20 @@ def test_the_interpreter_exits_at_once_with_everything_left_open(
     # The figure is 1 s; a loaded machine gets more.
     assert time.time() - float(done.stdout) < 5
     assert done.stderr == ""
+
+
+UNREAD = """
+import anyio, aioipc
+
+async def main():
+    queue = aioipc.Queue()
+    queue.cancel_join_thread()
+    await queue.put(b"x" * 1_000_000)
+
+anyio.run(main)
+"""
+
+
+def test_cancel_join_thread_holds_for_what_is_put_afterwards() -> None:
+    # Without it, the program would wait for a reader for ever.
+    subprocess.run([sys.executable, "-c", UNREAD], timeout=20, check=True)

@@ -1,5 +1,6 @@
 """Pickles that plain `pickle.loads` loads, whatever happened to the pickler before."""
 
+import contextlib
 import copyreg
 import functools
 import pickle
@@ -80,6 +81,16 @@ def test_a_pickle_returned_earlier_does_not_change() -> None:
     big = [bytes([n]) * MB for n in range(2)]
     earlier = [pickler.dumps(obj) for obj in ("small", big[0], big[1])]
     assert [pickle.loads(whole(pickled)) for pickled in earlier] == ["small", *big]
+
+
+def test_one_pickler_of_c_serves_all_objects_also_after_an_error() -> None:
+    # Making one costs more than pickling a small object.
+    pickler = Pickler()
+    first = pickler._spare
+    for obj in (1, b"x" * MB, UNPICKLABLE, LARGE_GRAPH, 2):
+        with contextlib.suppress(pickle.PicklingError, AttributeError, TooLarge):
+            pickler.dumps(obj)
+        assert pickler._spare is first
 
 
 def test_a_reduce_that_pickles_with_the_same_pickler() -> None:

@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
 
 import anyio
@@ -490,8 +491,9 @@ async def test_asyncios_own_cancel_in_every_step_still_reaps(fork, transport) ->
     with pytest.raises(asyncio.CancelledError):
         await task
     # A thread of its own does that, when no one may wait any more.
-    await until(lambda: not psutil.pid_exists(held.process.pid))
+    await until(lambda: "aioipc reap" not in thread_names())
     assert held.process.exitcode == -signal.SIGKILL
+    assert not psutil.pid_exists(held.process.pid)
 
 
 @on_asyncio
@@ -631,6 +633,7 @@ async def test_eight_at_once_and_each_ends_by_itself(context) -> None:
         for n, process in enumerate(processes):
             await run_sync(end, pipes[n][0])
             assert await process.join() == 0
+            assert await run_sync(wait, [process.sentinel], 10) == [process.sentinel]
             assert all(later.is_alive() for later in processes[n + 1 :])
     for connection in itertools.chain(*pipes):
         connection.close()

@@ -132,6 +132,45 @@ async def test_get_nowait_leaves_what_another_task_is_about_to_get(
         assert await queue.get() == "next"
 
 
+async def test_a_put_that_still_pickles_when_the_queue_is_closed_puts_nothing(
+    make, fork
+) -> None:
+    queue = make(context=fork)
+
+    async def put() -> None:
+        with pytest.raises(aioipc.ClosedResourceError):
+            await queue.put([{"n": n} for n in range(200_000)])
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(put)
+        await anyio.wait_all_tasks_blocked()  # until the thread has done its work
+        queue.close()
+
+
+async def test_a_timeout_of_zero_finds_every_item_that_is_there(make, fork) -> None:
+    async with make(context=fork) as queue:
+        for n in range(200):
+            await queue.put(n)
+        for n in range(200):
+            with anyio.fail_after(10):
+                while queue.empty():
+                    await checkpoint()
+            assert await queue.get(timeout=0) == n
+        with pytest.raises(aioipc.QueueEmpty):
+            await queue.get(timeout=0)
+
+
+async def test_a_put_that_has_begun_when_its_time_is_up_is_done(
+    transport, fork
+) -> None:
+    async with aioipc.SimpleQueue(transport=transport, context=fork) as queue:
+        await queue.put(b"x" * 300_000, timeout=0.1)
+        with pytest.raises(aioipc.QueueFull):
+            await queue.put("behind it", timeout=0.01)
+        assert await queue.get() == b"x" * 300_000
+        assert queue.empty()
+
+
 async def test_sizes(transport, fork) -> None:
     async with aioipc.Queue(3, transport=transport, context=fork) as queue:
         assert queue.empty()
@@ -319,6 +358,26 @@ async def test_a_managers_queue(manager) -> None:
         await queue.join()
     with pytest.raises(ValueError, match="closed"):
         await queue.get()
+
+
+async def test_a_managers_get_nowait_leaves_what_another_task_waits_for(
+    manager,
+) -> None:
+    plain = await anyio.to_thread.run_sync(manager.Queue)
+    got: list[object] = []
+    async with aioipc.wrap(plain) as queue:
+
+        async def get() -> None:
+            got.append(await queue.get())
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(get)
+            await anyio.wait_all_tasks_blocked()
+            await queue.put("only")
+            with pytest.raises(aioipc.QueueEmpty):
+                await queue.get_nowait()
+        assert got == ["only"]
+        assert await queue.empty()
 
 
 async def test_cancelled_gets_from_a_manager_lose_nothing(manager) -> None:
