@@ -286,6 +286,35 @@ async def test_a_join_that_finds_it_ended_leaves_those_who_wait_their_code(
     assert codes == [-signal.SIGKILL] * 2
 
 
+@pytest.mark.parametrize("when", ["before the wait", "meanwhile"])
+async def test_join_while_another_thread_reaps_it(when, started, monkeypatch) -> None:
+    """As multiprocessing does with all that have ended, whenever one is started."""
+    noting = anyio.Event()
+    pidfd_open = os.pidfd_open
+
+    def open_pidfd(pid: int) -> int:
+        noting.set()
+        if when == "meanwhile":
+            fd = pidfd_open(pid)
+            reap(pid)
+            return fd
+        reap(pid)
+        return pidfd_open(pid)
+
+    def reap(pid: int) -> None:
+        started.kill()
+        os.waitpid(pid, 0)
+
+    async def note() -> None:
+        await noting.wait()
+        started.sync._popen.returncode = -signal.SIGKILL
+
+    monkeypatch.setattr(os, "pidfd_open", open_pidfd)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(note)
+        assert await started.join() == -signal.SIGKILL
+
+
 async def test_one_process_in_two_loops_one_after_the_other(
     fork, transport, ends_of_fork
 ) -> None:

@@ -27,6 +27,8 @@ __all__ = ["AsyncProcess", "Process"]
 GRACE = 5.0
 """Seconds that a process has to end between SIGTERM and SIGKILL."""
 
+_REAPING = 1.0  # seconds between the end of a process and its exit code, at most
+
 # A child that is forked in one thread while another thread starts a process inherits
 # the pipe that tells of that process's death, and keeps it open.
 _starting = threading.Lock()
@@ -215,8 +217,12 @@ class AsyncProcess:
     async def _wait(self) -> None:
         if self._process.exitcode is not None:
             return
-        if not self._loop.is_current():
-            self._move()
+        try:
+            if not self._loop.is_current():
+                self._move()
+        except ProcessLookupError:
+            await self._be_reaped()
+            return
         turn = self._turn
         if turn.taken:
             await turn.wait()
@@ -224,8 +230,19 @@ class AsyncProcess:
         try:
             if self._process.exitcode is None:
                 await self._watch.wait()
+                await self._be_reaped()
         finally:
             turn.pass_on()
+
+    async def _be_reaped(self) -> None:
+        """Wait for the exit code of a process that has ended.
+
+        Another thread may have it from the kernel and not have noted it yet: whenever a
+        process is started, multiprocessing reaps all those that have ended.
+        """
+        with anyio.move_on_after(_REAPING):
+            while self._process.exitcode is None:
+                await anyio.sleep(0.001)
 
     def _move(self) -> None:
         loop = settle(self._loop, f"<process {self.name}>")
