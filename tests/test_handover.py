@@ -1,14 +1,18 @@
 """What goes to a worker is the plain object, and what comes back is as it was."""
 
+import contextlib
 import dataclasses
+import fcntl
 import multiprocessing
 import os
 import pickle
 import queue as stdlib_queue
+import socket
 import struct
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.managers import SyncManager
 
@@ -312,6 +316,37 @@ async def test_a_detached_connection_is_as_it_was(
     first.close()
 
 
+@pytest.mark.parametrize("duplex", [True, False], ids=["socket", "pipe"])
+async def test_after_a_large_message_the_kernels_buffer_is_as_it_was(
+    duplex, transport, fork
+) -> None:
+    theirs, mine = fork.Pipe(duplex)
+    before = kernel_buffer(mine)
+    connection = aioipc.wrap(mine, transport=transport)
+    async with aioipc.wrap(theirs) as peer:
+        await pass_on(connection, peer, b"small")
+        assert kernel_buffer(mine) == before
+        await pass_on(connection, peer, bytes(1_000_000))
+        assert kernel_buffer(mine) > before
+        assert connection.detach() is mine
+    assert kernel_buffer(mine) == before
+    mine.close()
+
+
+async def pass_on(sender, receiver, message: bytes) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sender.send_bytes, message)
+        assert await receiver.recv_bytes() == message
+
+
+def kernel_buffer(connection: Connection) -> int:
+    """How many bytes the kernel holds for the peer."""
+    with contextlib.suppress(OSError):
+        return fcntl.fcntl(connection.fileno(), fcntl.F_GETPIPE_SZ)
+    with socket.socket(fileno=os.dup(connection.fileno())) as sock:
+        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+
+
 @pytest.mark.parametrize("kind", PLAIN_TYPES)
 async def test_sync_and_detach_give_the_same_object(kind, obj) -> None:
     awaitable = aioipc.wrap(obj)
@@ -458,13 +493,13 @@ async def test_a_part_of_a_frame_is_not_detached(size, transport, fork) -> None:
 async def test_the_rest_of_a_cancelled_send_is_not_detached(transport, fork) -> None:
     first, second = fork.Pipe()
     connection = aioipc.wrap(first, transport=transport)
-    message = os.urandom(1 << 20)
+    message = os.urandom(4 << 20)
     async with aioipc.wrap(second) as peer:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(connection.send_bytes, message)
             await anyio.wait_all_tasks_blocked()
             tasks.cancel_scope.cancel()
-        await refuses_to_detach(connection, r"and \d{6} bytes that are not yet sent")
+        await refuses_to_detach(connection, r"and \d{7} bytes that are not yet sent")
         assert await peer.recv_bytes() == message
         assert connection.detach() is first
     assert os.get_blocking(first.fileno())

@@ -5,9 +5,7 @@ the bytes on the wire are the standard library's.
 """
 
 import contextlib
-import os
 import socket
-import stat
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +22,8 @@ from aioipc.bridge.handover import Bridged
 from aioipc.bridge.pickling import dumps_off_loop
 from aioipc.errors import ClosedResourceError, UndeliveredError
 from aioipc.transport.choice import Transport, check_transport
-from aioipc.transport.stream import Descriptor, StreamReceiver, StreamSender
+from aioipc.transport.descriptor import Descriptor, open_socket
+from aioipc.transport.stream import StreamReceiver, StreamSender
 from aioipc.wire.frames import MAX_FRAME_SIZE
 from aioipc.wire.pickles import Pickler, TooLarge
 
@@ -219,12 +218,13 @@ class AsyncConnection(Bridged, ObjectStream[T], Generic[T]):
         if self._connection is None or not self._writable:
             return
         await self._sender.flush()
-        if stat.S_ISSOCK(os.fstat(self._fd).st_mode):
-            with socket.socket(fileno=os.dup(self._fd)) as sock:
-                sock.shutdown(socket.SHUT_WR)
-            self._writable = False
-        else:
+        sock = open_socket(self._fd)
+        if sock is None:
             self.close()
+            return
+        with sock:
+            sock.shutdown(socket.SHUT_WR)
+        self._writable = False
 
     async def aclose(self) -> None:
         """Close this end, after a message that has been begun, within a second."""

@@ -241,7 +241,7 @@ class AsyncProcess:
         process is started, multiprocessing reaps all those that have ended.
         """
         with anyio.move_on_after(_REAPING):
-            while self._process.exitcode is None:
+            while self._process.exitcode is None:  # noqa: ASYNC110 - no one tells us
                 await anyio.sleep(0.001)
 
     def _move(self) -> None:

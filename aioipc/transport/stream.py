@@ -17,6 +17,7 @@ import anyio.lowlevel
 
 from aioipc.errors import BrokenResourceError, ClosedResourceError
 from aioipc.transport.choice import Transport, open_watch
+from aioipc.transport.descriptor import Descriptor
 from aioipc.transport.loops import NOWHERE, Loop, settle
 from aioipc.transport.receiver import CHUNK, Receiver
 from aioipc.transport.turns import Turn
@@ -25,7 +26,7 @@ from aioipc.wire.frames import encode_header, pack_length
 if TYPE_CHECKING:
     from aioipc.transport.watches import Watch
 
-__all__ = ["Descriptor", "StreamReceiver", "StreamSender"]
+__all__ = ["StreamReceiver", "StreamSender"]
 
 SMALL = 400
 """Bytes of the first read after a small one: CPython has memory for that at hand."""
@@ -37,35 +38,8 @@ BURST = 64
 """Messages sent without a pause before the loop gets its turn."""
 
 _COALESCE = 1 << 14  # bytes: a smaller message goes out in one piece with its header
+_WIDE = 1 << 16  # bytes: a larger message is worth more room in the kernel
 _IOV_MAX = 512
-
-
-class Descriptor:
-    """A descriptor of one's own, for a receiver and a sender.
-
-    It remembers whether it was blocking, to be left so.
-
-    :ivar burst: messages sent since the loop had its turn
-    """
-
-    __slots__ = ("_blocking", "burst", "fd")
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self.burst = 0
-        self._blocking: bool | None = None
-
-    def unblock(self) -> None:
-        """Make it non-blocking."""
-        if self._blocking is None:
-            self._blocking = os.get_blocking(self.fd)
-            os.set_blocking(self.fd, False)
-
-    def restore(self) -> None:
-        """Make it as it was."""
-        if self._blocking is not None:
-            os.set_blocking(self.fd, self._blocking)
-            self._blocking = None
 
 
 class StreamReceiver(Receiver):
@@ -251,6 +225,8 @@ class StreamSender:
         if size <= _COALESCE:
             self._rest.append(memoryview(b"".join((header, *parts))))
         else:
+            if size > _WIDE:
+                self._descriptor.widen()
             self._rest.append(memoryview(header))
             self._rest.extend(memoryview(part) for part in parts if len(part))
 
