@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,7 +13,7 @@ from benchmarks.exchanges import Link
 from benchmarks.isolation import fork
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
     from multiprocessing.connection import Connection
 
@@ -59,6 +60,31 @@ class _Pipe:
         end.close()
 
 
+class _OneWayPipes:
+    """A one-way pipe each way. An end is a pair: the one to send on, the other."""
+
+    def ends(self) -> tuple[Any, Any]:
+        from_there, to_here = fork.Pipe(duplex=False)
+        from_here, to_there = fork.Pipe(duplex=False)
+        return (to_there, from_there), (to_here, from_here)
+
+    def plain(self, end: Any) -> Link:
+        outgoing, incoming = end
+        return Link(outgoing.send, incoming.recv)
+
+    @asynccontextmanager
+    async def awaited(
+        self, end: Any, contestant: LinkContestant
+    ) -> AsyncIterator[Link]:
+        outgoing, incoming = end
+        async with contestant.pipe(outgoing) as to, contestant.pipe(incoming) as back:
+            yield Link(to.send, back.recv)
+
+    def close(self, end: Any) -> None:
+        for connection in end:
+            connection.close()
+
+
 class _SlowPipe(_Pipe):
     """A pipe on which the plain end takes a second to write a message."""
 
@@ -101,6 +127,7 @@ class _Queues:
 
 
 PIPE = _Pipe()
+ONE_WAY_PIPES = _OneWayPipes()
 SLOW_PIPE = _SlowPipe()
 QUEUE = _Queues(fork.Queue)
 SIMPLE_QUEUE = _Queues(fork.SimpleQueue)

@@ -21,13 +21,15 @@ class Descriptor:
     """A descriptor of one's own, for a receiver and a sender.
 
     :ivar burst: messages sent since the loop had its turn
+    :ivar asked: whether one has been sent since the last was received
     """
 
-    __slots__ = ("_blocking", "_room", "burst", "fd")
+    __slots__ = ("_blocking", "_room", "asked", "burst", "fd")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.burst = 0
+        self.asked = False
         self._blocking: bool | None = None  # what it was, once that is changed
         self._room = 0  # likewise
 

@@ -5,24 +5,44 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from aioipc.errors import EventLoopError
 
 if TYPE_CHECKING:
     import trio.lowlevel
 
-__all__ = ["NOWHERE", "AsyncioLoop", "Loop", "TrioLoop", "current_loop", "settle"]
+__all__ = [
+    "NOWHERE",
+    "AsyncioLoop",
+    "Loop",
+    "TrioLoop",
+    "current_loop",
+    "running_loop",
+    "settle",
+]
 
 # C, and None where get_running_loop() would raise: this is on every message's path.
-_running_loop: Callable[[], asyncio.AbstractEventLoop | None] = (
-    asyncio._get_running_loop  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-)
+running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_running_loop  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+# By the id of `Loop.key`: as long as the one lives, so does the other.
+_in_use: WeakValueDictionary[int, "Loop"] = WeakValueDictionary()
 
 
 class Loop(ABC):
-    """One run of one event loop."""
+    """One run of one event loop.
 
-    __slots__ = ()
+    :param key: what the framework has one of for each run
+    :ivar mark: what `running_loop` returns in it and nowhere else, if there is such
+    :ivar served: the descriptor whose message the loop brought last
+    """
+
+    __slots__ = ("__weakref__", "mark", "served")
+
+    def __init__(self, key: object) -> None:
+        self.mark: object = self
+        self.served = -1
+        _in_use[id(key)] = self
 
     @abstractmethod
     def is_current(self) -> bool:
@@ -43,10 +63,11 @@ class AsyncioLoop(Loop):
     __slots__ = ("loop",)
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+        super().__init__(loop)
+        self.mark = self.loop = loop
 
     def is_current(self) -> bool:
-        return _running_loop() is self.loop
+        return running_loop() is self.loop
 
     def is_over(self) -> bool:
         # A loop between two run_until_complete() is not over, but nobody is in it.
@@ -66,6 +87,7 @@ class TrioLoop(Loop):
     __slots__ = ("_trio", "token")
 
     def __init__(self, token: "trio.lowlevel.TrioToken") -> None:
+        super().__init__(token)
         self._trio = sys.modules["trio"]
         self.token = token
 
@@ -89,6 +111,9 @@ class TrioLoop(Loop):
 class _Nowhere(Loop):
     __slots__ = ()
 
+    def __init__(self) -> None:
+        super().__init__(self)
+
     def is_current(self) -> bool:
         return False
 
@@ -110,8 +135,10 @@ def current_loop() -> Loop:
     """
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():
-        return TrioLoop(trio.lowlevel.current_trio_token())
-    return AsyncioLoop(asyncio.get_running_loop())
+        token = trio.lowlevel.current_trio_token()
+        return _in_use.get(id(token)) or TrioLoop(token)
+    loop = asyncio.get_running_loop()
+    return _in_use.get(id(loop)) or AsyncioLoop(loop)
 
 
 def settle(old: Loop, what: str) -> Loop:

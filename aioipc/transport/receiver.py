@@ -14,6 +14,7 @@ read is at most `CHUNK`, and an empty `frames` always leads through the loop.
 """
 
 from abc import ABC, abstractmethod
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from aioipc.errors import (
@@ -24,7 +25,7 @@ from aioipc.errors import (
     FrameError,
 )
 from aioipc.transport.choice import Transport, open_watch
-from aioipc.transport.loops import NOWHERE, Loop, settle
+from aioipc.transport.loops import NOWHERE, Loop, running_loop, settle
 from aioipc.transport.threads import Job, run_in_thread
 from aioipc.transport.turns import Turn
 from aioipc.wire.frames import Ending, FrameDecoder
@@ -53,21 +54,20 @@ class Receiver(ABC):
     :param what: named in errors
     """
 
-    eager = False
-    """Whether to try before waiting: worth it if a read takes one message only."""
-
     def __init__(
         self, fd: int, *, transport: Transport | None, max_size: int, what: str
     ) -> None:
         self.decoder = FrameDecoder(max_size)
         self.frames = self.decoder.frames
         self.closed = False
+        self.eager = 0  # how many more messages to look for before waiting
         self.expects_pickle = False  # what the waiting task expects
         self._fd = fd
         self._transport: Transport | None = transport
         self._what = what
         self._turn = Turn()
         self._loop: Loop = NOWHERE
+        self._home: object = NOWHERE  # see Loop.mark
         self._watch: Watch
         self._loading: Job[Any] | None = None  # of the pickle at the head of `frames`
 
@@ -98,8 +98,8 @@ class Receiver(ABC):
 
         :raises DecodeError: if it can't be; it is consumed
         """
-        # _enter and _arrival, written out: each coroutine is 1 % of a round trip.
-        if not self._loop.is_current():
+        # _enter, _arrival and load, written out: each is 1 % of a round trip.
+        if running_loop() is not self._home and not self._loop.is_current():
             self._move()
         turn, decoder, frames = self._turn, self.decoder, self.frames
         if turn.taken:
@@ -113,12 +113,21 @@ class Receiver(ABC):
                     self.raise_ending()
                 self.expects_pickle = True
                 if not (self.eager and self.try_now()):
+                    since = perf_counter()
                     await self._watch.wait()
+                    self.waited(perf_counter() - since)
                 if not frames:
                     await self.unblock()
-            if len(frames[0]) >= LARGE and not is_quick(frames[0]):
-                return await self._load_large(frames[0])
-            return self.load(frames.popleft())
+            frame = frames[0]
+            if len(frame) >= LARGE and not is_quick(frame):
+                return await self._load_large(frame)
+            frames.popleft()
+            try:
+                return loads(frame)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                raise self._decode_error(error, len(frame)) from error
         finally:
             turn.pass_on()
 
@@ -133,6 +142,10 @@ class Receiver(ABC):
     def try_now(self) -> bool:
         """Call `step` before waiting; if `eager`."""
         return self.step()
+
+    def waited(self, seconds: float) -> None:  # noqa: ARG002
+        """Note how long the loop has taken to bring a message."""
+        return
 
     async def unblock(self) -> None:
         """Do what `step` needs before it can go on, if that isn't bytes."""
@@ -178,7 +191,7 @@ class Receiver(ABC):
     def release(self) -> None:
         """Leave the loop; the next receive settles in the one that it runs in."""
         if self._loop is not NOWHERE:
-            self._loop = NOWHERE
+            self._loop = self._home = NOWHERE
             self._watch.close()
 
     def close(self) -> None:
@@ -206,7 +219,9 @@ class Receiver(ABC):
         """Wait for a message, or for the end."""
         while not self.frames and self.decoder.ending is None:
             if not (self.eager and self.try_now()):
+                since = perf_counter()
                 await self._watch.wait()
+                self.waited(perf_counter() - since)
             if not self.frames:
                 await self.unblock()
 
@@ -237,5 +252,5 @@ class Receiver(ABC):
         self.release()
         self._turn = Turn()  # whoever had it went with its loop
         self._watch = open_watch(loop, self._fd, "read", self.step, self._transport)
-        self._loop = loop
+        self._loop, self._home = loop, loop.mark
         self.prepare()

@@ -68,8 +68,6 @@ class SharedReceiver(Receiver):
     :param slots: released after a frame was taken, if the queue is bounded
     """
 
-    eager = True
-
     def __init__(
         self,
         fd: int,
@@ -92,6 +90,7 @@ class SharedReceiver(Receiver):
         super().__init__(
             self._epoll.fileno(), transport=transport, max_size=max_size, what=what
         )
+        self.eager = 1  # always: a read takes one message only
         forget_in_forks(self)
 
     def forget(self) -> None:
