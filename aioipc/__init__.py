@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aioipc.bridge.wrap import wrap
     from aioipc.errors import (
         BrokenResourceError,
+        BusyResourceError,
         ClosedResourceError,
         DecodeError,
         EndOfStream,
@@ -42,6 +43,7 @@ __all__ = [
     "AsyncQueueProxy",
     "AsyncSimpleQueue",
     "BrokenResourceError",
+    "BusyResourceError",
     "ClosedResourceError",
     "ConnectionStatistics",
     "DecodeError",
@@ -68,8 +70,9 @@ _HOMES = {
     "JoinableQueue SimpleQueue QueueStatistics",
     "aioipc.bridge.queue_proxy": "AsyncQueueProxy",
     "aioipc.bridge.process": "AsyncProcess Process",
-    "aioipc.errors": "BrokenResourceError ClosedResourceError DecodeError EndOfStream "
-    "EventLoopError FrameError QueueEmpty QueueFull UndeliveredError",
+    "aioipc.errors": "BrokenResourceError BusyResourceError ClosedResourceError "
+    "DecodeError EndOfStream EventLoopError FrameError QueueEmpty QueueFull "
+    "UndeliveredError",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

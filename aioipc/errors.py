@@ -8,6 +8,7 @@
     ├── BrokenResourceError    anyio.BrokenResourceError, BrokenPipeError,
     │   │                      ConnectionResetError
     │   └── FrameError             the bytes that arrived are no message
+    ├── BusyResourceError      anyio.BusyResourceError, RuntimeError
     ├── QueueEmpty             anyio.WouldBlock, queue.Empty, asyncio.QueueEmpty
     ├── QueueFull              anyio.WouldBlock, queue.Full, asyncio.QueueFull
     ├── DecodeError            pickle.UnpicklingError
@@ -26,6 +27,7 @@ import anyio
 
 __all__ = [
     "BrokenResourceError",
+    "BusyResourceError",
     "ClosedResourceError",
     "DecodeError",
     "EndOfStream",
@@ -60,6 +62,14 @@ class FrameError(BrokenResourceError):
     Messages that arrived whole before it are received first. The stream is out of
     step from there on, so every later receive raises this again.
     """
+
+
+class BusyResourceError(anyio.BusyResourceError, RuntimeError):
+    """A connection can't be handed to a worker while tasks wait for it here."""
+
+    def __init__(self, message: str) -> None:
+        # anyio's would make a sentence of it
+        RuntimeError.__init__(self, message)
 
 
 class QueueEmpty(anyio.WouldBlock, queue.Empty, asyncio.QueueEmpty):

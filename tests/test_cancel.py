@@ -4,15 +4,20 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
+import pickle
 import random
 import threading
+from contextlib import nullcontext
+from multiprocessing.connection import Connection
 
 import anyio
 import anyio.abc
 import bridge_peers as peers
 import pytest
+from peers import Gate
 
 import aioipc
+from aioipc.wire.pickles import LARGE
 
 ITEMS = 10_000
 
@@ -259,6 +264,52 @@ async def test_a_queue_closed_in_the_middle_of_an_item_leaves_the_rest_to_others
     queue.close()
     await anyio.to_thread.run_sync(os.write, fd, frame[6:] + b"next")
     assert await anyio.to_thread.run_sync(plain._rlock.acquire, True, 10)
-    assert await anyio.to_thread.run_sync(os.read, other, 100) == b"next"
+    assert await anyio.to_thread.run_sync(os.read, other, 4) == b"next"
+    # What no one had asked for any more is put back
+    assert await anyio.to_thread.run_sync(os.read, other, 100) == frame
     os.close(other)
     os.close(fd)
+
+
+async def test_a_fork_in_the_middle_of_an_item_leaves_it_to_the_parent(
+    transport, fork
+) -> None:
+    plain = fork.SimpleQueue()
+    frame = pickle.dumps("for the parent")
+    frame = len(frame).to_bytes(4, "big") + frame
+    async with aioipc.wrap(plain, transport=transport) as queue:
+        await anyio.to_thread.run_sync(os.write, plain._writer.fileno(), frame[:6])
+        with anyio.move_on_after(0.01):
+            await queue.get()
+            raise AssertionError
+        child = aioipc.Process(target=queue.close, context=fork)
+        async with child:
+            assert await child.join() == 0
+        await anyio.to_thread.run_sync(os.write, plain._writer.fileno(), frame[6:])
+        assert await queue.get() == "for the parent"
+
+
+@pytest.mark.parametrize("maxsize", [0, 1, 2])
+async def test_an_item_of_a_cancelled_get_is_put_back_when_the_queue_is_closed(
+    maxsize, transport, fork
+) -> None:
+    plain = fork.Queue(maxsize)
+    other = Connection(os.dup(plain._reader.fileno()), writable=False)
+    queue = aioipc.wrap(plain, transport=transport)
+    # So large that a thread unpickles it, and that thread is held up
+    item = [b"x" * LARGE, Gate()]
+    await queue.put(item)
+    async with anyio.create_task_group() as getting:
+        getting.start_soon(queue.get)
+        await anyio.to_thread.run_sync(Gate.reached.wait)
+        getting.cancel_scope.cancel()
+    await queue.put("another")
+    full = maxsize == 1
+    with pytest.warns(RuntimeWarning, match="lost") if full else nullcontext():
+        queue.close()
+    Gate.opened.set()
+    with other:
+        assert await anyio.to_thread.run_sync(other.recv) == "another"
+        if not full:
+            large, _ = await anyio.to_thread.run_sync(other.recv)
+            assert large == item[0]

@@ -371,6 +371,26 @@ async def test_sync_of_a_used_connection_is_blocking_and_it_can_be_used_on(
             assert os.get_blocking(first.fileno())
 
 
+async def test_a_connection_in_use_has_no_sync(transport, fork) -> None:
+    first, second = fork.Pipe()
+    async with (
+        aioipc.wrap(first, transport=transport) as connection,
+        aioipc.wrap(second) as peer,
+    ):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(connection.recv)
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(anyio.BusyResourceError, match="tasks_receiving=1"):
+                connection.sync  # noqa: B018
+            await peer.send("to the one that waits")
+        with anyio.move_on_after(0.001):
+            await connection.send_bytes(bytes(4 << 20))
+        with pytest.raises(RuntimeError, match="is in use here"):
+            connection.sync  # noqa: B018
+        assert len(await peer.recv_bytes()) == 4 << 20
+        assert connection.sync is first
+
+
 @pytest.mark.parametrize("kind", PLAIN_TYPES)
 async def test_leaving_the_block_after_detach_leaves_the_object_open(kind, obj) -> None:
     async with aioipc.wrap(obj) as awaitable:

@@ -138,3 +138,39 @@ anyio.run(main)
 def test_cancel_join_thread_holds_for_what_is_put_afterwards() -> None:
     # Without it, the program would wait for a reader for ever.
     subprocess.run([sys.executable, "-c", UNREAD], timeout=20, check=True)
+
+
+LEFT_HALFWAY = """
+import os, sys
+import anyio, aioipc
+
+SIZE = 64 << 20
+
+async def main():
+    queue = aioipc.SimpleQueue()
+    if os.fork() == 0:
+        os.close(begun_write)
+        os.read(begun, 1)  # until the program below has ended its main(), or more
+        print(len(queue.sync.get()) == SIZE, flush=True)
+        os._exit(0)
+    with anyio.move_on_after(0.1):
+        await queue.put(b"x" * SIZE)
+        raise AssertionError
+    assert queue.statistics().unwritten_items == 1
+
+begun, begun_write = os.pipe()
+anyio.run(main)
+os.close(begun_write)
+"""
+
+
+def test_a_put_that_was_cancelled_halfway_is_written_before_the_program_ends() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LEFT_HALFWAY],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout == "True\n"
+    assert done.stderr == ""

@@ -564,20 +564,20 @@ async def test_a_cancel_during_start_kills_and_reaps_once_it_is_there(fork) -> N
     slow = SlowToStart(fork, signal.pause)
     process = aioipc.wrap(slow.process)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(process.start)
-        await run_sync(slow.under_way.wait)
-        tasks.cancel_scope.cancel()
-    # The task has gone, the start goes on in its thread.
-    assert process.pid is None
-    slow.go_on.set()
-    await run_sync(slow.reaped.wait)
+        async with anyio.create_task_group() as cancelled:
+            cancelled.start_soon(process.start)
+            await run_sync(slow.under_way.wait)
+            cancelled.cancel_scope.cancel()
+            tasks.start_soon(run_sync, slow.go_on.set)
+        assert slow.reaped.is_set()
     assert process.exitcode == -signal.SIGKILL
     assert not psutil.pid_exists(process.pid)
     process.close()
 
 
 @on_asyncio
-async def test_asyncios_own_cancel_during_start_kills_and_reaps(fork) -> None:
+@pytest.mark.parametrize("cancels", [1, 2])
+async def test_asyncios_own_cancel_during_start_kills_and_reaps(cancels, fork) -> None:
     slow = SlowToStart(fork, signal.pause)
     process = aioipc.wrap(slow.process)
 
@@ -587,10 +587,13 @@ async def test_asyncios_own_cancel_during_start_kills_and_reaps(fork) -> None:
 
     task = asyncio.create_task(hold())
     await run_sync(slow.under_way.wait)
-    task.cancel()
+    for _ in range(cancels):
+        task.cancel()
+        await anyio.wait_all_tasks_blocked()
+    assert task.done() == (cancels > 1)
+    slow.go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    slow.go_on.set()
     await run_sync(slow.reaped.wait)
     assert process.exitcode == -signal.SIGKILL
     assert not psutil.pid_exists(process.pid)
@@ -633,12 +636,14 @@ async def test_a_second_start_that_is_cancelled_harms_nothing(fork) -> None:
     try:
         slow.under_way.clear()
         slow.go_on.clear()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(process.start)
+        async with (
+            anyio.create_task_group() as tasks,
+            anyio.create_task_group() as cancelled,
+        ):
+            cancelled.start_soon(process.start)
             await run_sync(slow.under_way.wait)
-            tasks.cancel_scope.cancel()
-        slow.go_on.set()
-        await until(lambda: "aioipc start" not in thread_names())
+            cancelled.cancel_scope.cancel()
+            tasks.start_soon(run_sync, slow.go_on.set)
         assert process.is_alive()
     finally:
         process.kill()

@@ -20,7 +20,7 @@ from anyio.abc import ObjectStream
 
 from aioipc.bridge.handover import Bridged
 from aioipc.bridge.pickling import dumps_off_loop
-from aioipc.errors import ClosedResourceError, UndeliveredError
+from aioipc.errors import BusyResourceError, ClosedResourceError, UndeliveredError
 from aioipc.transport.choice import Transport, check_transport
 from aioipc.transport.descriptor import Descriptor, open_socket
 from aioipc.transport.stream import StreamReceiver, StreamSender
@@ -266,8 +266,13 @@ class AsyncConnection(Bridged, ObjectStream[T], Generic[T]):
 
         To be handed to a worker. Don't use it in turns with this object: messages that
         this object has already taken in would be missing.
+
+        :raises BusyResourceError: if tasks are receiving or sending, or a message of a
+            cancelled one is still going out
         """
         connection = self._require_open()
+        if self._receiver.tasks or self._sender.tasks or self._sender.unsent:
+            raise BusyResourceError(f"{self!r} is in use here: {self.statistics()}")
         self._shared = True
         self._receiver.release()
         self._sender.release()

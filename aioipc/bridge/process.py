@@ -14,7 +14,7 @@ from aioipc.bridge.handover import plain
 from aioipc.bridge.insides import is_served_by_forkserver
 from aioipc.transport.choice import Transport, check_transport, open_watch
 from aioipc.transport.loops import NOWHERE, Loop, settle
-from aioipc.transport.threads import run_in_thread
+from aioipc.transport.threads import Job, run_in_thread
 from aioipc.transport.turns import Turn
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ class AsyncProcess:
     async def start(self) -> None:
         """Start the process, in a thread.
 
-        If it is cancelled, the process is killed and reaped as soon as it is there.
+        If it is cancelled, the process is killed and reaped as soon as it is there, and
+        the cancel goes on after that.
         """
         process = self._process
 
@@ -93,8 +94,11 @@ class AsyncProcess:
         try:
             await job.wait()
         except BaseException:
-            # In that thread, or in another: it waits for the end of the process.
-            job.then(lambda: run_in_thread(undo, "undo start"))
+            undoing = Job(undo)
+            job.then(lambda: undoing.start("undo start"))
+            # asyncio's own cancel goes through the shield, and means: no more waiting.
+            with anyio.CancelScope(shield=True):
+                await undoing.wait()
             raise
         job.result()
 

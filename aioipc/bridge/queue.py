@@ -8,6 +8,7 @@ error is the caller's, and what becomes of the object afterwards does not matter
 """
 
 import threading
+import warnings
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -214,12 +215,14 @@ class AsyncQueue(Bridged, ObjectSendStream[T], ObjectReceiveStream[T], Generic[T
     def close(self) -> None:
         """Use the queue no more in this process; what was put is still written.
 
-        Tasks that wait get ClosedResourceError.
+        Tasks that wait get ClosedResourceError. An item that was taken for a `get`
+        that was cancelled, and that no other `get` had, is put back, as the last. If
+        there is no slot for it, it is lost, with a RuntimeWarning.
         """
         if not self._closed:
             self._let_go()
             self._queue.close()
-            self._sender.feeder.close(self._insides.close)
+            self._receiver.when_finished(self._put_back)
 
     async def join_thread(self) -> None:
         """Wait until all that was put is written; only after `close`.
@@ -302,6 +305,19 @@ class AsyncQueue(Bridged, ObjectSendStream[T], ObjectReceiveStream[T], Generic[T
         self._closed = True
         self._receiver.close()
         self._slot_thread.close()
+
+    def _put_back(self) -> None:
+        """Leave to others what was taken from the queue, and part from it."""
+        slots, lost = self._insides.slots, 0
+        for frame in self._receiver.frames:
+            if slots is None or slots.acquire(False):
+                self._sender.feeder.feed((frame,), join_at_exit=True)
+            else:
+                lost += 1
+        self._sender.feeder.close(self._insides.close)
+        if lost:
+            msg = f"{self!r} was full: {lost} items of cancelled gets are lost"
+            warnings.warn(msg, RuntimeWarning, stacklevel=3)
 
     def _take_slot_nowait(self) -> bool:
         slots = self._insides.slots
@@ -399,10 +415,10 @@ class AsyncSimpleQueue(AsyncQueue[T]):
         return not self._sender.has_room()
 
     def close(self) -> None:
-        """Use the queue no more in this process."""
+        """Use the queue no more in this process; see `AsyncQueue.close`."""
         if not self._closed:
             self._let_go()
-            self._sender.feeder.close(self._insides.close)
+            self._receiver.when_finished(self._put_back)
 
     def cancel_join_thread(self) -> None:
         """Do nothing: a `put` that returned is written."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections import deque
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from multiprocessing import forkserver, resource_tracker
 from typing import TYPE_CHECKING, Any
 
@@ -103,10 +103,7 @@ async def _worker(
     """Have a worker inside the block, with a connection to it."""
     parent, child = Pipe(context=context)
     process = Process(target=serve, args=(child,), context=context)
-    async with parent, AsyncExitStack() as stack:
-        # If we left in the middle of its start, it would complain to the terminal.
-        with anyio.CancelScope(shield=True):
-            await stack.enter_async_context(process)
+    async with parent, process:
         child.close()  # So that the worker's own end is the last, and its death an EOF.
         yield parent, process
 

@@ -39,7 +39,6 @@ from aioipc.transport.threads import (
     Lockable,
     ServiceThread,
     acquire,
-    run_in_thread,
 )
 from aioipc.wire.frames import encode_header, pack_length
 
@@ -85,6 +84,7 @@ class SharedReceiver(Receiver):
         self._refusals = 0
         self._burst = 0
         self._thread = ServiceThread("queue get")
+        self._finishing: Job[None] | None = None
         self._epoll = select.epoll()
         self._epoll.register(fd, select.EPOLLIN)
         super().__init__(
@@ -98,12 +98,50 @@ class SharedReceiver(Receiver):
         self._locked = False
 
     def step(self) -> bool:
-        if not self._locked:
-            if not self._lock.acquire(False):
-                self._refusals += 1
-                return self._refusals >= PATIENCE
-            self._refusals = 0
+        if not self._locked and not self._lock.acquire(False):
+            self._refusals += 1
+            return self._refusals >= PATIENCE
+        self._refusals = 0
+        return self._read_locked()
+
+    def try_now(self) -> bool:
+        # Others must not lose by our taking one frame at a time; the loop neither.
+        self._burst += 1
+        if self._burst > BURST:
+            self._burst = 0
+            return False
+        if not self._locked and not self._lock.acquire(False):
+            return False  # which says nothing: there may be nothing to read
+        return self._read_locked()
+
+    async def unblock(self) -> None:
+        if self._refusals >= PATIENCE and not self._locked:
+            await acquire(self._lock, self._thread)
             self._locked = True
+            self._refusals = 0
+            self.step()
+
+    def close(self) -> None:
+        """Stop; a message in the middle of which we are is read to its end."""
+        super().close()
+        self._thread.close()
+        self._epoll.close()
+        if self._locked:
+            # Others must not go on reading there, not even if this program ends.
+            pipe = os.dup(self._pipe)
+            self._finishing = Job(lambda: self._finish_frame(pipe))
+            self._finishing.start("queue close", daemon=False)
+
+    def when_finished(self, function: Callable[[], None]) -> None:
+        """Call `function` when no more will be read; after `close`."""
+        if self._finishing is None:
+            function()
+        else:
+            self._finishing.then(function)
+
+    def _read_locked(self) -> bool:
+        """Read what is there; leave the lock unless in the middle of a frame."""
+        self._locked = True
         if self._read_frame():
             self._unlock()
             if self._slots is not None:
@@ -115,30 +153,6 @@ class SharedReceiver(Receiver):
         if not self.decoder.in_frame:
             self._unlock()
         return False
-
-    def try_now(self) -> bool:
-        # Others must not lose by our taking one frame at a time; the loop neither.
-        self._burst += 1
-        if self._burst > BURST:
-            self._burst = 0
-            return False
-        return self.step()
-
-    async def unblock(self) -> None:
-        if self._refusals >= PATIENCE and not self._locked:
-            await acquire(self._lock, self._thread)
-            self._locked = True
-            self._refusals = 0
-            self.step()
-
-    def close(self) -> None:
-        super().close()
-        self._thread.close()
-        self._epoll.close()
-        if self._locked:
-            # In the middle of a frame: others must not go on reading there.
-            pipe = os.dup(self._pipe)
-            run_in_thread(lambda: self._finish_frame(pipe), "queue close")
 
     def _unlock(self) -> None:
         self._locked = False
@@ -181,13 +195,15 @@ class SharedReceiver(Receiver):
         self._pipe = pipe
         poll = select.poll()
         poll.register(pipe, select.POLLIN)
-        while self.decoder.in_frame and poll.poll(STALL * 1000):
-            if self._read_frame() or self.decoder.ending is not None:
-                break
-        os.close(pipe)
-        self._unlock()
-        if self._slots is not None:
-            self._slots.release()
+        try:
+            while self.decoder.in_frame and poll.poll(STALL * 1000):
+                if self._read_frame() or self.decoder.ending is not None:
+                    break
+        finally:
+            os.close(pipe)
+            self._unlock()
+            if self._slots is not None:
+                self._slots.release()
 
     def _check_eof(self) -> None:
         poll = select.poll()

@@ -5,7 +5,7 @@ cancelled, the next one finds the result. A `ServiceThread` runs jobs one after 
 other and ends by itself when it has had nothing to do for a while. `ThreadWatch` waits
 for a descriptor where the loop can't, or shan't.
 
-All of them are daemon threads: what they do may be dropped at exit at any moment.
+They are daemon threads: what they do may be dropped at exit at any moment.
 """
 
 import contextlib
@@ -55,6 +55,10 @@ class Job(Generic[R]):
         self._error: BaseException | None = None
         self.done = False
 
+    def start(self, name: str, *, daemon: bool = True) -> None:
+        """Make the call in a thread of its own."""
+        threading.Thread(target=self.run, name=f"aioipc {name}", daemon=daemon).start()
+
     def run(self) -> None:
         """Make the call; in the thread."""
         try:
@@ -99,7 +103,7 @@ class Job(Generic[R]):
 def run_in_thread(function: Callable[[], R], name: str) -> Job[R]:
     """Start a thread for one job."""
     job = Job(function)
-    threading.Thread(target=job.run, name=f"aioipc {name}", daemon=True).start()
+    job.start(name)
     return job
 
 
