@@ -9,7 +9,7 @@ import pytest
 
 import aioipc
 from aioipc.transport import stream
-from aioipc.transport.stream import SPIN, SPINS
+from aioipc.transport.spin import BUDGET, REST, SPIN, Spin
 
 
 @pytest.fixture
@@ -32,11 +32,40 @@ async def ready():
         peer.send("settle in this loop")
         await connection.recv()
         receiver = connection._receiver
-        receiver.waited(0)
-        receiver.waited(0)
-        assert receiver.eager == SPINS
+        receiver.eager = receiver._spin.looped(SPIN / 2, alone=True)
+        assert receiver.eager
         yield connection, peer, receiver
     plain.close()
+
+
+# When to look
+
+
+def test_quick_answers_are_looked_for_until_the_loop_is_due() -> None:
+    spin, looked = Spin(), BUDGET / 8
+    assert spin.looped(BUDGET / 5, alone=True)
+    assert [spin.looked(looked) for _ in range(8)] == [True] * 7 + [False]
+    assert spin.looped(BUDGET / 5, alone=True)
+
+
+@pytest.mark.parametrize(("seconds", "alone"), [(2 * SPIN, True), (SPIN / 2, False)])
+def test_slow_answers_are_not_and_neither_if_others_were_served(seconds, alone) -> None:
+    assert not Spin().looped(seconds, alone=alone)
+
+
+def test_looking_that_is_no_quicker_than_the_loop_is_left_for_a_while() -> None:
+    spin = Spin()
+    answers = 0
+    while spin.looped(SPIN / 2, alone=True):  # until it has been seen often enough
+        answers += 1
+        assert answers < 20
+        while spin.looked(SPIN / 2):
+            pass
+    rest = [spin.looped(SPIN / 2, alone=True) for _ in range(REST + 1)]
+    assert rest == [False] * REST + [True]
+
+
+# How
 
 
 async def test_answers_whose_receives_are_cancelled_are_not_lost(echo) -> None:
@@ -53,32 +82,12 @@ async def test_answers_whose_receives_are_cancelled_are_not_lost(echo) -> None:
     assert cancelled > 20
 
 
-async def test_other_tasks_get_their_turn_between_quick_answers(echo) -> None:
-    turns = 0
-
-    async def count_turns() -> None:
-        nonlocal turns
-        while True:
-            await anyio.lowlevel.checkpoint()
-            turns += 1
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(count_turns)
-        for n in range(50 * (SPINS + 1)):
-            await echo.send(n)
-            assert await echo.recv() == n
-        assert turns >= 49
-        tasks.cancel_scope.cancel()
-
-
 async def test_an_answer_that_is_there_is_taken_at_once(ready) -> None:
     connection, peer, receiver = ready
-    for left in reversed(range(SPINS)):
-        await connection.send("question")
-        peer.send("answer")
-        assert receiver.try_now()
-        assert receiver.eager == left
-        assert await connection.recv() == "answer"
+    await connection.send("question")
+    peer.send("answer")
+    assert receiver.try_now(stream.perf_counter())
+    assert await connection.recv() == "answer"
 
 
 async def test_only_an_answer_is_looked_for(ready, monkeypatch) -> None:
@@ -99,23 +108,20 @@ async def test_in_vain_it_ends_soon_and_is_not_tried_again(ready, monkeypatch) -
 
     monkeypatch.setattr(stream, "perf_counter", clock)
     await connection.send("question")
-    assert not receiver.try_now()
+    assert not receiver.try_now(0)
     assert not receiver.eager
-    assert SPIN < now < 2 * SPIN
-
-
-async def test_a_slow_answer_ends_it(ready) -> None:
-    *_, receiver = ready
-    receiver.waited(2 * SPIN)
-    assert not receiver.eager
+    assert SPIN <= now < 2 * SPIN
 
 
 async def test_a_loop_that_serves_others_too_is_not_kept_from_it(ready) -> None:
-    _, _, receiver = ready
-    connection, plain = aioipc.Pipe()
-    async with connection:
+    connection, peer, receiver = ready
+    receiver.eager = False
+    other, plain = aioipc.Pipe()
+    async with other:
         peers.Peer(plain).send("for another task")
-        await connection.recv()
-        receiver.waited(0)
+        await other.recv()
+        await connection.send("question")
+        peer.send("answer")
+        assert await connection.recv() == "answer"
         assert not receiver.eager
     plain.close()

@@ -7,7 +7,7 @@ the bytes on the wire are the standard library's.
 import contextlib
 import socket
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import BufferTooShort, get_context
 from multiprocessing.context import BaseContext
@@ -116,7 +116,7 @@ class AsyncConnection(Bridged, ObjectStream[T], Generic[T]):
         elif not self._sender.send_nowait(pickled):
             await self._sender.send((pickled,))
 
-    def recv(self) -> "Coroutine[Any, Any, T]":
+    async def recv(self) -> T:
         """Receive an object.
 
         :raises EndOfStream: if the peer has closed its end, and all is received
@@ -127,8 +127,7 @@ class AsyncConnection(Bridged, ObjectStream[T], Generic[T]):
         """
         if not self._readable:
             self._refuse("write-only")
-        # No coroutine around it: that would be 1 % of a round trip.
-        return self._receiver.receive_object()
+        return await self._receiver.receive_object()
 
     async def receive(self) -> T:
         """Receive an object: `recv`, by anyio's name for it."""

@@ -93,9 +93,11 @@ class AsyncProcess:
         job = run_in_thread(start, "start")
         try:
             await job.wait()
-        except BaseException:
+        except BaseException as error:
             undoing = Job(undo)
             job.then(lambda: undoing.start("undo start"))
+            if isinstance(error, GeneratorExit):
+                raise  # from outside of a loop
             # asyncio's own cancel goes through the shield, and means: no more waiting.
             with anyio.CancelScope(shield=True):
                 await undoing.wait()

@@ -216,13 +216,13 @@ class AsyncQueue(Bridged, ObjectSendStream[T], ObjectReceiveStream[T], Generic[T
         """Use the queue no more in this process; what was put is still written.
 
         Tasks that wait get ClosedResourceError. An item that was taken for a `get`
-        that was cancelled, and that no other `get` had, is put back, as the last. If
-        there is no slot for it, it is lost, with a RuntimeWarning.
+        that was cancelled, and that no other `get` had, is lost, with a RuntimeWarning.
         """
         if not self._closed:
             self._let_go()
             self._queue.close()
-            self._receiver.when_finished(self._put_back)
+            self._sender.feeder.close(self._insides.close)
+            self._warn_of_loss()
 
     async def join_thread(self) -> None:
         """Wait until all that was put is written; only after `close`.
@@ -306,18 +306,10 @@ class AsyncQueue(Bridged, ObjectSendStream[T], ObjectReceiveStream[T], Generic[T
         self._receiver.close()
         self._slot_thread.close()
 
-    def _put_back(self) -> None:
-        """Leave to others what was taken from the queue, and part from it."""
-        slots, lost = self._insides.slots, 0
-        for frame in self._receiver.frames:
-            if slots is None or slots.acquire(False):
-                self._sender.feeder.feed((frame,), join_at_exit=True)
-            else:
-                lost += 1
-        self._sender.feeder.close(self._insides.close)
-        if lost:
-            msg = f"{self!r} was full: {lost} items of cancelled gets are lost"
-            warnings.warn(msg, RuntimeWarning, stacklevel=3)
+    def _warn_of_loss(self) -> None:
+        if self._receiver.frames:
+            held = f"{len(self._receiver.frames)} items that it held for a get"
+            warnings.warn(f"{self!r}: {held} are lost", RuntimeWarning, stacklevel=3)
 
     def _take_slot_nowait(self) -> bool:
         slots = self._insides.slots
@@ -418,7 +410,8 @@ class AsyncSimpleQueue(AsyncQueue[T]):
         """Use the queue no more in this process; see `AsyncQueue.close`."""
         if not self._closed:
             self._let_go()
-            self._receiver.when_finished(self._put_back)
+            self._sender.feeder.close(self._insides.close)
+            self._warn_of_loss()
 
     def cancel_join_thread(self) -> None:
         """Do nothing: a `put` that returned is written."""

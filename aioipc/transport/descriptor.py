@@ -1,7 +1,6 @@
 """A descriptor of one's own, and its state, which it gets back at the end."""
 
 import contextlib
-import fcntl
 import os
 import socket
 import stat
@@ -13,7 +12,7 @@ ROOM = 1 << 20
 
 With the 208 KB that a socket has by default, loop and peer wake each other five times
 for each MB, and the one sleeps while the other works. The kernel may grant less
-(`/proc/sys/net/core/wmem_max`, `/proc/sys/fs/pipe-max-size`).
+(`/proc/sys/net/core/wmem_max`).
 """
 
 
@@ -21,7 +20,7 @@ class Descriptor:
     """A descriptor of one's own, for a receiver and a sender.
 
     :ivar burst: messages sent since the loop had its turn
-    :ivar asked: whether one has been sent since the last was received
+    :ivar asked: whether one has been sent since a receive last had to wait
     """
 
     __slots__ = ("_blocking", "_room", "asked", "burst", "fd")
@@ -47,7 +46,7 @@ class Descriptor:
                 _set_room(self.fd, ROOM)
 
     def restore(self) -> None:
-        """Make it as it was; but room that is in use stays."""
+        """Make it as it was."""
         if 0 < self._room < ROOM:
             _set_room(self.fd, self._room)
         self._room = 0
@@ -64,29 +63,24 @@ def open_socket(fd: int) -> socket.socket | None:
 
 
 def _room(fd: int) -> int:
-    """Return the bytes that the kernel holds; `ROOM` where they are its own affair."""
-    sock = open_socket(fd)
-    if sock is None:
-        return _pipe_room(fd)
-    with sock:
-        if sock.family != socket.AF_UNIX:
-            return ROOM  # TCP finds out by itself what it needs
-        # socket(7): the kernel doubles what it is told, for its own needs
-        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
+    """Return the bytes that the kernel holds; `ROOM` where that is its own affair.
+
+    Pipes are left alone: a user has 64 MB for all of them, by default. TCP finds out by
+    itself what it needs.
+    """
+    with contextlib.suppress(OSError):  # no descriptor is left
+        sock = open_socket(fd)
+        if sock is not None:
+            with sock:
+                if sock.family == socket.AF_UNIX:
+                    # socket(7): the kernel doubles what it is told, for its own needs
+                    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
+    return ROOM
 
 
 def _set_room(fd: int, size: int) -> None:
-    sock = open_socket(fd)
-    if sock is None:
-        with contextlib.suppress(OSError):  # over a limit, or less than it holds
-            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size)
-    else:
-        with sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
-
-
-def _pipe_room(fd: int) -> int:
-    try:
-        return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
-    except OSError:  # not even a pipe
-        return ROOM
+    with contextlib.suppress(OSError):
+        sock = open_socket(fd)
+        if sock is not None:
+            with sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)

@@ -10,7 +10,8 @@ Tasks take turns, so that they are served in the order in which they came.
 
 `step` reads only while a task waits. Messages that came in the same read wait in
 `frames`; a task that finds one there is not suspended. That can't starve the loop: one
-read is at most `CHUNK`, and an empty `frames` always leads through the loop.
+read is at most `CHUNK`, and before a task has to wait it looks for so many messages
+only, or for so long (`try_now`).
 """
 
 from abc import ABC, abstractmethod
@@ -60,7 +61,7 @@ class Receiver(ABC):
         self.decoder = FrameDecoder(max_size)
         self.frames = self.decoder.frames
         self.closed = False
-        self.eager = 0  # how many more messages to look for before waiting
+        self.eager = False  # whether to look for a message before waiting
         self.expects_pickle = False  # what the waiting task expects
         self._fd = fd
         self._transport: Transport | None = transport
@@ -78,7 +79,7 @@ class Receiver(ABC):
     @property
     def tasks(self) -> int:
         """How many tasks are receiving."""
-        return self._turn.tasks
+        return 0 if self._loop.is_over() else self._turn.tasks
 
     async def receive_bytes(self) -> bytes:
         """Return the next message as it is."""
@@ -112,8 +113,8 @@ class Receiver(ABC):
                 if decoder.ending is not None:
                     self.raise_ending()
                 self.expects_pickle = True
-                if not (self.eager and self.try_now()):
-                    since = perf_counter()
+                since = perf_counter()
+                if not (self.eager and self.try_now(since)):
                     await self._watch.wait()
                     self.waited(perf_counter() - since)
                 if not frames:
@@ -139,12 +140,12 @@ class Receiver(ABC):
         finally:
             turn.pass_on()
 
-    def try_now(self) -> bool:
-        """Call `step` before waiting; if `eager`."""
+    def try_now(self, since: float) -> bool:  # noqa: ARG002
+        """Look for a message before waiting; if `eager`. It is `since` by the clock."""
         return self.step()
 
     def waited(self, seconds: float) -> None:  # noqa: ARG002
-        """Note how long the loop has taken to bring a message."""
+        """Note how long a message has taken that the loop brought."""
         return
 
     async def unblock(self) -> None:
@@ -218,8 +219,8 @@ class Receiver(ABC):
     async def _arrival(self) -> None:
         """Wait for a message, or for the end."""
         while not self.frames and self.decoder.ending is None:
-            if not (self.eager and self.try_now()):
-                since = perf_counter()
+            since = perf_counter()
+            if not (self.eager and self.try_now(since)):
                 await self._watch.wait()
                 self.waited(perf_counter() - since)
             if not self.frames:
@@ -231,6 +232,8 @@ class Receiver(ABC):
             job = run_in_thread(lambda: loads_large(frame), "loads")
             self._loading = job
         await job.wait()
+        if self.closed:
+            raise ClosedResourceError(f"{self._what} is closed")
         self._loading = None
         self.frames.popleft()
         try:

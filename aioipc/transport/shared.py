@@ -40,7 +40,7 @@ from aioipc.transport.threads import (
     ServiceThread,
     acquire,
 )
-from aioipc.wire.frames import encode_header, pack_length
+from aioipc.wire.frames import FrameDecoder, encode_header, pack_length
 
 __all__ = ["Feeder", "Parcel", "SharedReceiver", "SharedSender"]
 
@@ -50,8 +50,11 @@ PATIENCE = 20
 BURST = 64
 """Frames taken without a pause before the loop gets its turn."""
 
-STALL = 5.0
-"""Seconds that a producer may pause in the middle of a frame that no one wants."""
+STALL = 0.5
+"""Seconds that a producer may pause in the middle of a frame that no one wants.
+
+It writes as fast as we read, so if it pauses it is dead, or stopped.
+"""
 
 _BULK = 1 << 20
 _IOV_MAX = 512
@@ -84,18 +87,19 @@ class SharedReceiver(Receiver):
         self._refusals = 0
         self._burst = 0
         self._thread = ServiceThread("queue get")
-        self._finishing: Job[None] | None = None
         self._epoll = select.epoll()
         self._epoll.register(fd, select.EPOLLIN)
         super().__init__(
             self._epoll.fileno(), transport=transport, max_size=max_size, what=what
         )
-        self.eager = 1  # always: a read takes one message only
+        self.eager = True  # a read takes one message only
         forget_in_forks(self)
 
     def forget(self) -> None:
-        """Leave a frame that has been begun to the parent; in a forked child."""
+        """Leave what has been read, and is being read, to the parent; in a fork."""
         self._locked = False
+        self.decoder = FrameDecoder(self.decoder.max_size)
+        self.frames = self.decoder.frames
 
     def step(self) -> bool:
         if not self._locked and not self._lock.acquire(False):
@@ -104,7 +108,7 @@ class SharedReceiver(Receiver):
         self._refusals = 0
         return self._read_locked()
 
-    def try_now(self) -> bool:
+    def try_now(self, since: float) -> bool:  # noqa: ARG002
         # Others must not lose by our taking one frame at a time; the loop neither.
         self._burst += 1
         if self._burst > BURST:
@@ -127,17 +131,10 @@ class SharedReceiver(Receiver):
         self._thread.close()
         self._epoll.close()
         if self._locked:
-            # Others must not go on reading there, not even if this program ends.
+            # Others must not go on reading there, nor wait for the lock for ever; so
+            # the end of the program waits for this.
             pipe = os.dup(self._pipe)
-            self._finishing = Job(lambda: self._finish_frame(pipe))
-            self._finishing.start("queue close", daemon=False)
-
-    def when_finished(self, function: Callable[[], None]) -> None:
-        """Call `function` when no more will be read; after `close`."""
-        if self._finishing is None:
-            function()
-        else:
-            self._finishing.then(function)
+            Job(lambda: self._finish_frame(pipe)).start("queue close", daemon=False)
 
     def _read_locked(self) -> bool:
         """Read what is there; leave the lock unless in the middle of a frame."""
@@ -197,13 +194,11 @@ class SharedReceiver(Receiver):
         poll.register(pipe, select.POLLIN)
         try:
             while self.decoder.in_frame and poll.poll(STALL * 1000):
-                if self._read_frame() or self.decoder.ending is not None:
-                    break
+                if self._read_frame() and self._slots is not None:
+                    self._slots.release()
         finally:
             os.close(pipe)
             self._unlock()
-            if self._slots is not None:
-                self._slots.release()
 
     def _check_eof(self) -> None:
         poll = select.poll()
@@ -249,6 +244,7 @@ class Feeder:
         self._changed = threading.Condition()
         self._parcels.clear()
         self._thread = None
+        self._at_exit = None
 
     @property
     def backlog(self) -> int:

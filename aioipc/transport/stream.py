@@ -7,19 +7,12 @@ A send goes out at the first try, or waits for room. If its task is cancelled be
 byte is out, nothing is sent; if after, the rest belongs to the sender object, which
 goes on sending it with no one waiting, and later messages queue up behind it. So the
 peer sees whole messages only.
-
-Going to sleep is slow: to be woken on a halted CPU takes 30 to 45 µs, and on one's own
-CPU the loop still takes 4 µs to get there and back. So a task that has just sent, and
-got its last answer soon, looks for the answer a while longer, giving way to whoever
-wants this CPU. That makes small round trips up to twice as fast. Every `SPINS` answers
-it goes through the loop again, to see whether that is slow, or brings messages to
-others too: then the loop has better things to do.
 """
 
 import os
 from collections.abc import Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import anyio.lowlevel
 
@@ -28,6 +21,7 @@ from aioipc.transport.choice import Transport, open_watch
 from aioipc.transport.descriptor import Descriptor
 from aioipc.transport.loops import NOWHERE, Loop, running_loop, settle
 from aioipc.transport.receiver import CHUNK, Receiver
+from aioipc.transport.spin import SPIN, Spin
 from aioipc.transport.turns import Turn
 from aioipc.wire.frames import encode_header, pack_length
 
@@ -41,12 +35,6 @@ SMALL = 400
 
 BULK = 1 << 20
 """Bytes of a large body that one step reads: about 0.3 ms into fresh memory."""
-
-SPIN: Final = 1e-4
-"""Seconds that an answer is looked for before sleeping, if the last came so soon."""
-
-SPINS: Final = 16
-"""Answers received so before the loop gets its turn."""
 
 BURST = 64
 """Messages sent without a pause before the loop gets its turn."""
@@ -71,6 +59,7 @@ class StreamReceiver(Receiver):
         super().__init__(fd, transport=transport, max_size=max_size, what=what)
         self._descriptor = descriptor
         self._ask = SMALL
+        self._spin = Spin()
 
     def step(self) -> bool:
         decoder = self.decoder
@@ -112,31 +101,29 @@ class StreamReceiver(Receiver):
     def prepare(self) -> None:
         self._descriptor.unblock()
 
-    def try_now(self) -> bool:
+    def try_now(self, since: float) -> bool:
         """Look for the answer to what has just been sent."""
         descriptor = self._descriptor
         if not descriptor.asked:
             return False
         descriptor.asked = False
-        self.eager -= 1
-        os.sched_yield()
-        if self.step():
-            return True
-        until = perf_counter() + SPIN
-        while perf_counter() < until:
-            os.sched_yield()
-            if self.step():
+        now = since
+        while now < since + SPIN:
+            os.sched_yield()  # to whoever wants this CPU
+            found = self.step()
+            now = perf_counter()
+            if found:
+                self.eager = self._spin.looked(now - since)
                 return True
-        self.eager = 0
+        self.eager = False
         return False
 
     def waited(self, seconds: float) -> None:
         descriptor, loop = self._descriptor, self._loop
-        descriptor.burst = 0
-        descriptor.asked = False
-        soon = seconds < SPIN and loop.served == self._fd
-        self.eager = SPINS if soon else 0
-        loop.served = self._fd
+        alone, loop.served = loop.served == self._fd, self._fd
+        if descriptor.asked:
+            self.eager = self._spin.looped(seconds, alone=alone)
+        descriptor.burst, descriptor.asked = 0, False
 
 
 class StreamSender:
@@ -162,7 +149,7 @@ class StreamSender:
     @property
     def tasks(self) -> int:
         """How many tasks are sending."""
-        return self._turn.tasks
+        return 0 if self._loop.is_over() else self._turn.tasks
 
     @property
     def unsent(self) -> int:

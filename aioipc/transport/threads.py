@@ -5,7 +5,7 @@ cancelled, the next one finds the result. A `ServiceThread` runs jobs one after 
 other and ends by itself when it has had nothing to do for a while. `ThreadWatch` waits
 for a descriptor where the loop can't, or shan't.
 
-They are daemon threads: what they do may be dropped at exit at any moment.
+They are daemon threads but for one: what they do may be dropped at exit.
 """
 
 import contextlib
