@@ -9,7 +9,7 @@ import pytest
 
 import aioipc
 from aioipc.transport import stream
-from aioipc.transport.spin import BUDGET, REST, SPIN, Spin
+from aioipc.transport.spin import AT_ONCE, BUDGET, REST, SPIN, Spin
 
 
 @pytest.fixture
@@ -82,12 +82,23 @@ async def test_answers_whose_receives_are_cancelled_are_not_lost(echo) -> None:
     assert cancelled > 20
 
 
-async def test_an_answer_that_is_there_is_taken_at_once(ready) -> None:
+async def test_an_answer_that_is_there_is_taken_at_once_but_not_for_ever(ready) -> None:
     connection, peer, receiver = ready
+    for n in reversed(range(AT_ONCE)):
+        await connection.send("question")
+        peer.send("answer")
+        assert receiver.try_now()
+        assert receiver.eager == bool(n)
+        assert await connection.recv() == "answer"
+
+
+async def test_an_end_that_comes_meanwhile_is_found(ready, monkeypatch) -> None:
+    connection, peer, receiver = ready
+    looks = iter([lambda: None, peer.close])
+    monkeypatch.setattr(stream.os, "sched_yield", lambda: next(looks)())
     await connection.send("question")
-    peer.send("answer")
-    assert receiver.try_now(stream.perf_counter())
-    assert await connection.recv() == "answer"
+    with pytest.raises(aioipc.BrokenResourceError):
+        await connection.recv()
 
 
 async def test_only_an_answer_is_looked_for(ready, monkeypatch) -> None:
@@ -108,7 +119,7 @@ async def test_in_vain_it_ends_soon_and_is_not_tried_again(ready, monkeypatch) -
 
     monkeypatch.setattr(stream, "perf_counter", clock)
     await connection.send("question")
-    assert not receiver.try_now(0)
+    assert not receiver.try_now()
     assert not receiver.eager
     assert SPIN <= now < 2 * SPIN
 

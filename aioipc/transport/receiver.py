@@ -113,8 +113,8 @@ class Receiver(ABC):
                 if decoder.ending is not None:
                     self.raise_ending()
                 self.expects_pickle = True
-                since = perf_counter()
-                if not (self.eager and self.try_now(since)):
+                if not (self.eager and self.try_now()):
+                    since = perf_counter()
                     await self._watch.wait()
                     self.waited(perf_counter() - since)
                 if not frames:
@@ -140,8 +140,8 @@ class Receiver(ABC):
         finally:
             turn.pass_on()
 
-    def try_now(self, since: float) -> bool:  # noqa: ARG002
-        """Look for a message before waiting; if `eager`. It is `since` by the clock."""
+    def try_now(self) -> bool:
+        """Look for a message before waiting, if `eager`; True as `step` returns it."""
         return self.step()
 
     def waited(self, seconds: float) -> None:  # noqa: ARG002
@@ -219,8 +219,8 @@ class Receiver(ABC):
     async def _arrival(self) -> None:
         """Wait for a message, or for the end."""
         while not self.frames and self.decoder.ending is None:
-            since = perf_counter()
-            if not (self.eager and self.try_now(since)):
+            if not (self.eager and self.try_now()):
+                since = perf_counter()
                 await self._watch.wait()
                 self.waited(perf_counter() - since)
             if not self.frames:

@@ -108,7 +108,7 @@ class SharedReceiver(Receiver):
         self._refusals = 0
         return self._read_locked()
 
-    def try_now(self, since: float) -> bool:  # noqa: ARG002
+    def try_now(self) -> bool:
         # Others must not lose by our taking one frame at a time; the loop neither.
         self._burst += 1
         if self._burst > BURST:

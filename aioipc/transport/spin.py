@@ -20,16 +20,23 @@ BUDGET = 2e-4
 REST = 64
 """Answers waited for in the loop when looking for them was no use."""
 
+AT_ONCE = 16
+"""Answers found at the first look before the loop gets its turn."""
+
 _GAIN = 0.9  # of the time through the loop: looking must take less
 _NEW = 0.25  # weight of the latest time in each of the averages
 
 
 class Spin:
-    """How long answers took lately, by looking for them and through the loop."""
+    """How long answers took lately, by looking for them and through the loop.
 
-    __slots__ = ("_budget", "_looked", "_looped", "_rest")
+    :ivar left: how many more may be found at the first look
+    """
+
+    __slots__ = ("_budget", "_looked", "_looped", "_rest", "left")
 
     def __init__(self) -> None:
+        self.left = AT_ONCE
         self._budget = 0.0
         self._rest = 0
         self._looked = 0.0
@@ -46,7 +53,8 @@ class Spin:
             return False
         if not alone or seconds > SPIN:
             return False
-        if self._looked > self._looped * _GAIN:
+        at_once, self.left = AT_ONCE - self.left, AT_ONCE
+        if self._looked > self._looped * _GAIN and not at_once:
             self._rest = REST
             self._looked = 0.0
             return False
@@ -54,7 +62,7 @@ class Spin:
         return True
 
     def looked(self, seconds: float) -> bool:
-        """Note an answer that was looked for and found; True to look for the next."""
+        """Note an answer that took some looking; True to look for the next."""
         self._looked += (seconds - self._looked) * _NEW
         self._budget -= seconds
         return self._budget > 0

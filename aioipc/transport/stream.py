@@ -101,15 +101,23 @@ class StreamReceiver(Receiver):
     def prepare(self) -> None:
         self._descriptor.unblock()
 
-    def try_now(self, since: float) -> bool:
-        """Look for the answer to what has just been sent."""
+    def try_now(self) -> bool:
         descriptor = self._descriptor
         if not descriptor.asked:
             return False
         descriptor.asked = False
-        now = since
+        os.sched_yield()  # to whoever wants this CPU
+        if self.step():
+            self._spin.left -= 1
+            self.eager = self._spin.left > 0
+            return True
+        return self._look_on()
+
+    def _look_on(self) -> bool:
+        """Look for the answer until it is there, or too late."""
+        since = now = perf_counter()
         while now < since + SPIN:
-            os.sched_yield()  # to whoever wants this CPU
+            os.sched_yield()
             found = self.step()
             now = perf_counter()
             if found:
