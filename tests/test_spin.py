@@ -93,9 +93,13 @@ async def test_an_answer_that_is_there_is_taken_at_once_but_not_for_ever(ready) 
 
 
 async def test_an_end_that_comes_meanwhile_is_found(ready, monkeypatch) -> None:
-    connection, peer, receiver = ready
-    looks = iter([lambda: None, peer.close])
-    monkeypatch.setattr(stream.os, "sched_yield", lambda: next(looks)())
+    connection, peer, _ = ready
+
+    def yield_to_peer() -> None:
+        if not peer.connection.closed:
+            peer.close()
+
+    monkeypatch.setattr(stream.os, "sched_yield", yield_to_peer)
     await connection.send("question")
     with pytest.raises(aioipc.BrokenResourceError):
         await connection.recv()
