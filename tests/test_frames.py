@@ -17,10 +17,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aioipc.wire.frames import (
+    LARGE,
     MAX_FRAME_SIZE,
     SUSPICIOUS_SIZE,
     Ending,
     FrameDecoder,
+    PickledBytes,
     encode_header,
     pack_length,
 )
@@ -377,6 +379,76 @@ def test_the_rest_of_a_large_body_and_the_next_frames_come_in_one_piece() -> Non
     decoder.feed(data[100 * KB :])
     assert list(decoder.frames) == [large, b"1", b"2"]
     assert (decoder.in_frame, decoder.missing) == (True, 2)
+
+
+# One large bytes, pickled
+
+
+@given(
+    st.sampled_from([4, 5]),
+    st.lists(st.integers(1, LARGE), min_size=1, max_size=5),
+    routes,
+)
+@settings(deadline=None, max_examples=50)
+@example(4, [4, 11, LARGE], [True])  # as Connection writes it: the header by itself
+@example(4, [1, 1, 1, 1, 1, LARGE], [True])
+def test_a_large_pickled_bytes_is_the_same_whatever_the_splits(
+    protocol, sizes, by_room
+) -> None:
+    value = os.urandom(LARGE)
+    pickled = pickle.dumps(value, protocol)
+    decoder = FrameDecoder()
+    decoder.expects_pickle = True
+    deliver(decoder, frame(pickled) + frame(b"next"), [*sizes, LARGE], by_room)
+    first, second = decoder.frames
+    assert (len(first), bytes(first), second) == (len(pickled), pickled, b"next")
+    assert pickle.loads(bytes(first)) == value
+    if isinstance(first, PickledBytes):
+        assert first.value == value
+
+
+def test_a_large_pickled_bytes_is_received_in_its_place() -> None:
+    value = os.urandom(LARGE)
+    decoder = FrameDecoder()
+    decoder.expects_pickle = True
+    wire = frame(pickle.dumps(value))
+    decoder.feed(wire[:4])
+    decoder.room[:100] = wire[4:104]
+    decoder.filled(100)
+    place = address(decoder.room) - (100 - 7)
+    decoder.feed(wire[104:])
+    (received,) = decoder.frames
+    assert isinstance(received, PickledBytes)
+    assert received.value == value
+    assert address_of_bytes(received.value) == place
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x80\x04B" + LARGE.to_bytes(4, "little") + bytes(LARGE) + b"\x94?",
+        b"\x80\x04B" + LARGE.to_bytes(4, "little") + bytes(LARGE + 1) + b"\x94.",
+        b"\x80\x04C" + LARGE.to_bytes(4, "little") + bytes(LARGE) + b"\x94.",
+        pickle.dumps(bytearray(LARGE)),
+        pickle.dumps([bytes(LARGE)]),
+        pickle.dumps(bytes(LARGE - 10)),
+    ],
+    ids=["no end", "another length", "another opcode", "bytearray", "list", "smaller"],
+)
+def test_what_only_looks_like_a_large_pickled_bytes_is_a_plain_frame(body) -> None:
+    decoder = FrameDecoder()
+    decoder.expects_pickle = True
+    decoder.feed(frame(body)[:50])
+    decoder.feed(frame(body)[50:])
+    assert list(decoder.frames) == [body]
+
+
+def test_where_no_pickle_is_expected_a_frame_stays_as_it_is() -> None:
+    pickled = pickle.dumps(bytes(LARGE))
+    decoder = FrameDecoder()
+    decoder.feed(frame(pickled)[:50])
+    decoder.feed(frame(pickled)[50:])
+    assert list(decoder.frames) == [pickled]
 
 
 # Text mistaken for a length

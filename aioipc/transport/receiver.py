@@ -29,8 +29,8 @@ from aioipc.transport.choice import Transport, open_watch
 from aioipc.transport.loops import NOWHERE, Loop, running_loop, settle
 from aioipc.transport.threads import Job, run_in_thread
 from aioipc.transport.turns import Turn
-from aioipc.wire.frames import Ending, FrameDecoder
-from aioipc.wire.pickles import LARGE, is_quick, loads, loads_large
+from aioipc.wire.frames import LARGE, Ending, FrameDecoder, PickledBytes
+from aioipc.wire.pickles import loads, loads_large
 
 if TYPE_CHECKING:
     from aioipc.transport.watches import Watch
@@ -62,7 +62,6 @@ class Receiver(ABC):
         self.frames = self.decoder.frames
         self.closed = False
         self.eager = False  # whether to look for a message before waiting
-        self.expects_pickle = False  # what the waiting task expects
         self._fd = fd
         self._transport: Transport | None = transport
         self._what = what
@@ -85,12 +84,12 @@ class Receiver(ABC):
         """Return the next message as it is."""
         turn = await self._enter()
         try:
-            self.expects_pickle = False
+            self.decoder.expects_pickle = False
             await self._arrival()
             if not self.frames:
                 self.raise_ending()
             self._loading = None
-            return self.frames.popleft()
+            return bytes(self.frames.popleft())
         finally:
             turn.pass_on()
 
@@ -112,7 +111,7 @@ class Receiver(ABC):
                     decoder.check_pickle()
                 if decoder.ending is not None:
                     self.raise_ending()
-                self.expects_pickle = True
+                decoder.expects_pickle = True
                 if not (self.eager and self.try_now()):
                     since = perf_counter()
                     await self._watch.wait()
@@ -120,11 +119,11 @@ class Receiver(ABC):
                 if not frames:
                     await self.unblock()
             frame = frames[0]
-            if len(frame) >= LARGE and not is_quick(frame):
+            if len(frame) >= LARGE:
                 return await self._load_large(frame)
             frames.popleft()
             try:
-                return loads(frame)
+                return loads(frame)  # type: ignore[arg-type] - a small frame is bytes
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
@@ -174,8 +173,10 @@ class Receiver(ABC):
         self._loading = None
         return self.load(self.frames.popleft())
 
-    def load(self, frame: bytes) -> Any:
+    def load(self, frame: bytes | PickledBytes) -> Any:
         """Unpickle a message that has been taken."""
+        if isinstance(frame, PickledBytes):
+            return frame.value
         try:
             return loads(frame)
         except KeyboardInterrupt:
@@ -226,7 +227,10 @@ class Receiver(ABC):
             if not self.frames:
                 await self.unblock()
 
-    async def _load_large(self, frame: bytes) -> Any:
+    async def _load_large(self, frame: bytes | PickledBytes) -> Any:
+        if isinstance(frame, PickledBytes):
+            self.frames.popleft()
+            return frame.value
         job = self._loading
         if job is None:
             job = run_in_thread(lambda: loads_large(frame), "loads")

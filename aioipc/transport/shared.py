@@ -173,7 +173,7 @@ class SharedReceiver(Receiver):
             decoder.feed(header)
         while count and decoder.ending is None and not self.frames:
             count -= self._read_part(min(count, _BULK))
-        if self.expects_pickle:
+        if decoder.expects_pickle:
             decoder.check_pickle()
         return bool(self.frames)
 

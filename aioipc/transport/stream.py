@@ -82,7 +82,7 @@ class StreamReceiver(Receiver):
         decoder.feed(data)
         if self.frames:
             return True
-        if self.expects_pickle:
+        if decoder.expects_pickle:
             decoder.check_pickle()
         return decoder.ending is not None
 
@@ -92,7 +92,7 @@ class StreamReceiver(Receiver):
         count = os.readv(self._fd, [decoder.room[:BULK]])
         if count:
             decoder.filled(count)
-            if self.expects_pickle:
+            if decoder.expects_pickle:
                 decoder.check_pickle()
         else:
             decoder.feed_eof()

@@ -8,6 +8,9 @@ what a peer sent: a stream that goes wrong ends, and says why.
 Memory grows with the bytes that arrived, never with the length that a peer announced:
 the body's buffer is zero pages from `calloc`, which the kernel fills in as they are
 written to.
+
+A large body that starts like the pickle of a single `bytes` is received without that
+start, straight into the object (`PickledBytes`): it is never copied, nor unpickled.
 """
 
 import enum
@@ -15,7 +18,15 @@ import io
 import struct
 from collections import deque
 
-__all__ = ["MAX_FRAME_SIZE", "Ending", "FrameDecoder", "encode_header", "pack_length"]
+__all__ = [
+    "LARGE",
+    "MAX_FRAME_SIZE",
+    "Ending",
+    "FrameDecoder",
+    "PickledBytes",
+    "encode_header",
+    "pack_length",
+]
 
 _LENGTH = struct.Struct("!i")
 _LONG_LENGTH = struct.Struct("!Q")
@@ -26,6 +37,9 @@ _LONG_MARK = _LENGTH.pack(-1)
 MAX_FRAME_SIZE = 1 << 36
 """Bytes: the longest frame that is believed by default, 64 GiB."""
 
+LARGE = 1 << 18
+"""Bytes: from here on, unpickling a body takes about 1 ms or more."""
+
 SUSPICIOUS_SIZE = 1 << 24
 """Bytes: an unfinished frame of objects longer than this must look like a pickle.
 
@@ -33,6 +47,28 @@ Text mistaken for a length says 500 MB and more, and would be waited for in vain
 """
 
 _PICKLE_START = b"\x80"  # PROTO, the first byte of every pickle since protocol 2
+
+# The pickle of a `bytes` of less than 4 GiB: PROTO 4 or 5, BINBYTES and its length;
+# then the bytes; then MEMOIZE and STOP.
+_BYTES_STARTS = (b"\x80\x04B", b"\x80\x05B")
+_BYTES_START_SIZE = 7
+_BYTES_END = b"\x94."
+
+
+class PickledBytes:
+    """A frame that is the pickle of one `bytes`, which is here already."""
+
+    __slots__ = ("_start", "value")
+
+    def __init__(self, start: bytes, value: bytes) -> None:
+        self._start = start
+        self.value = value
+
+    def __len__(self) -> int:
+        return len(self._start) + len(self.value) + len(_BYTES_END)
+
+    def __bytes__(self) -> bytes:
+        return b"".join((self._start, self.value, _BYTES_END))
 
 
 pack_length = _LENGTH.pack
@@ -59,6 +95,7 @@ class FrameDecoder:
     """Turns bytes into frames.
 
     `frames` are those that have arrived whole, oldest first: take them from the left.
+    Large ones may be `PickledBytes`, if `expects_pickle` was set when they began.
     `ending` is None while more may come; then `reason` is a sentence for people.
 
     `room` is where the rest of an unfinished body belongs, and empty between bodies:
@@ -71,7 +108,9 @@ class FrameDecoder:
         "_body",
         "_filled",
         "_header",
+        "_start",
         "ending",
+        "expects_pickle",
         "frames",
         "max_size",
         "reason",
@@ -79,11 +118,13 @@ class FrameDecoder:
     )
 
     def __init__(self, max_size: int = MAX_FRAME_SIZE) -> None:
-        self.frames: deque[bytes] = deque()
+        self.frames: deque[bytes | PickledBytes] = deque()
+        self.expects_pickle = False
         self.ending: Ending | None = None
         self.reason = ""
         self.max_size = max_size
         self._header = b""  # an unfinished header
+        self._start = b""  # of a `PickledBytes`
         self._body: io.BytesIO | None = None  # an unfinished body, at its full size,
         self.room = memoryview(b"")  # ... what of it is still to come,
         self._filled = 0  # ... and how much has come
@@ -106,6 +147,8 @@ class FrameDecoder:
         """Note that `count` bytes have been written at the start of `room`."""
         self._filled += count
         self.room = self.room[count:]
+        if self._filled == count and self.expects_pickle:
+            self._look_at_start()
         if not self.room:
             self._finish_body()
 
@@ -148,7 +191,7 @@ class FrameDecoder:
 
     def check_pickle(self) -> None:
         """Refuse an unfinished body that is too long to be waited for and no pickle."""
-        if self._body is None or not self._filled or self.ending is not None:
+        if self._body is None or not self._filled or self._start:
             return
         total = self._filled + len(self.room)
         start = bytes(self._body.getbuffer()[:1])
@@ -193,13 +236,36 @@ class FrameDecoder:
             self.filled(count)
         return data[count:]
 
+    def _look_at_start(self) -> None:
+        """Move the start of a pickled `bytes` out of its way."""
+        assert self._body is not None
+        size, skipped = self._filled + len(self.room), _BYTES_START_SIZE
+        if size < LARGE or self._filled < skipped:
+            return
+        view = self._body.getbuffer()
+        start = bytes(view[:skipped])
+        length = int.from_bytes(start[3:], "little")
+        if start[:3] in _BYTES_STARTS and length == size - skipped - len(_BYTES_END):
+            view[: self._filled - skipped] = view[skipped : self._filled]
+            self.room = view[self._filled - skipped : size - skipped]
+            self._start = start
+
     def _finish_body(self) -> None:
         body, self._body = self._body, None
+        start, self._start = self._start, b""
         self.room = memoryview(b"")
         assert body is not None
-        self.frames.append(body.getvalue())
+        end = self._filled - len(start) - len(_BYTES_END)
+        if start and bytes(body.getbuffer()[end : end + 2]) == _BYTES_END:
+            body.truncate(end)  # in place
+            self.frames.append(PickledBytes(start, body.getvalue()))
+        elif start:
+            self.frames.append(start + bytes(body.getbuffer()[: -len(start)]))
+        else:
+            self.frames.append(body.getvalue())
 
     def _end(self, ending: Ending, detail: str = "") -> None:
         self.ending = ending
         self.reason = f"{ending.value} ({detail})" if detail else ending.value
-        self._header, self._body, self.room = b"", None, memoryview(b"")
+        self._header, self._start = b"", b""
+        self._body, self.room = None, memoryview(b"")

@@ -13,38 +13,20 @@ import pickle
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+from aioipc.wire.frames import LARGE
+
 __all__ = [
-    "LARGE",
     "Pickler",
     "TooLarge",
     "dumps_large",
-    "is_quick",
     "loads",
     "loads_large",
 ]
 
-LARGE = 1 << 18
-"""Bytes: from here on, (un)pickling is work for a thread. About 1 ms of it."""
-
-LARGE_BYTES = 1 << 22
-"""Bytes: from here on, so is the pickle of a single `bytes`: one copy takes 1 ms."""
-
 _PIECES = LARGE >> 16  # the C pickler ends a piece at 64 KB, and around large bytes
 _COPY_STEP = 1 << 18
 
-_BYTES_START = (b"\x80\x04B", b"\x80\x05B")
-
 loads = pickle.loads
-
-
-def is_quick(pickled: bytes) -> bool:
-    """Whether a large pickle is a single `bytes` of less than `LARGE_BYTES`.
-
-    That is PROTO, BINBYTES, its length, its bytes, MEMOIZE and STOP.
-    """
-    if len(pickled) >= LARGE_BYTES or not pickled.startswith(_BYTES_START):
-        return False
-    return int.from_bytes(pickled[3:7], "little") == len(pickled) - 9
 
 
 class TooLarge(Exception):
