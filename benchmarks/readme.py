@@ -17,11 +17,13 @@ BEGIN, END = "<!-- figures -->\n", "<!-- /figures -->"
 LOOPS = ("asyncio", "uvloop", "trio")
 
 BESIDE_BLOCKING = {
-    "pipe, round trip, small object, one CPU": "round trip of a small object",
-    "pipe, round trip, 1 MB": "round trip of 1 MB",
-    "pipe, round trip, 64 MB": "round trip of 64 MB",
-    "pipe, stream of records, receiving": "receiving 100-byte records",
-    "pipe, stream of records, sending": "sending 100-byte records",
+    "pipe, round trip, small object, one CPU": "round trip, small object, one CPU",
+    "pipe, round trip, small object": "round trip, small object",
+    "pipe, round trip, 1 MB": "round trip, 1 MB",
+    "pipe, round trip, 64 MB": "round trip, 64 MB",
+    "one-way pipe, stream of records, receiving": "receiving 100-byte records",
+    "one-way pipe, stream of records, sending": "sending 100-byte records",
+    "pipe, stream of records, sending": "sending them over a duplex pipe",
     "Queue, get from one producer": "`Queue.get`",
     "Queue, put towards one consumer": "`Queue.put`",
 }
@@ -45,8 +47,8 @@ def figures(results: dict[str, Any]) -> str:
         *_faster(cases),
         "",
         f"Measured on {results['date'][:10]}, {cpus} CPUs, {versions}.",
-        "The round trip of a small object is pinned to one CPU, because it depends on",
-        "where the scheduler puts two processes otherwise.",
+        "On one CPU the path lengths are compared; otherwise it also counts how long the",
+        "kernel takes to wake a process on another CPU, and that varies.",
     ]
     return "\n".join(lines) + "\n"
 
