@@ -47,7 +47,7 @@ def figures(results: dict[str, Any]) -> str:
         *_faster(cases),
         "",
         f"Measured on {results['date'][:10]}, {cpus} CPUs, {versions}.",
-        "On one CPU the path lengths are compared; otherwise it also counts how long the",
+        "On one CPU the path lengths are compared; else it also counts how long the",
         "kernel takes to wake a process on another CPU, and that varies.",
     ]
     return "\n".join(lines) + "\n"
