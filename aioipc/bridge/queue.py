@@ -219,10 +219,11 @@ class AsyncQueue(Bridged, ObjectSendStream[T], ObjectReceiveStream[T], Generic[T
         that was cancelled, and that no other `get` had, is lost, with a RuntimeWarning.
         """
         if not self._closed:
+            held = self._held
             self._let_go()
             self._queue.close()
             self._sender.feeder.close(self._insides.close)
-            self._warn_of_loss()
+            self._warn_of_loss(held)
 
     async def join_thread(self) -> None:
         """Wait until all that was put is written; only after `close`.
@@ -306,9 +307,14 @@ class AsyncQueue(Bridged, ObjectSendStream[T], ObjectReceiveStream[T], Generic[T
         self._receiver.close()
         self._slot_thread.close()
 
-    def _warn_of_loss(self) -> None:
-        if self._receiver.frames:
-            held = f"{len(self._receiver.frames)} items that it held for a get"
+    @property
+    def _held(self) -> int:
+        """Items taken from the queue, wholly or in part, that no `get` has had."""
+        return len(self._receiver.frames) + self._receiver.decoder.in_frame
+
+    def _warn_of_loss(self, count: int) -> None:
+        if count:
+            held = f"{count} items that it held for a get"
             warnings.warn(f"{self!r}: {held} are lost", RuntimeWarning, stacklevel=3)
 
     def _take_slot_nowait(self) -> bool:
@@ -409,9 +415,10 @@ class AsyncSimpleQueue(AsyncQueue[T]):
     def close(self) -> None:
         """Use the queue no more in this process; see `AsyncQueue.close`."""
         if not self._closed:
+            held = self._held
             self._let_go()
             self._sender.feeder.close(self._insides.close)
-            self._warn_of_loss()
+            self._warn_of_loss(held)
 
     def cancel_join_thread(self) -> None:
         """Do nothing: a `put` that returned is written."""

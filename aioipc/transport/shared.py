@@ -40,6 +40,7 @@ from aioipc.transport.threads import (
     ServiceThread,
     acquire,
 )
+from aioipc.transport.turns import Turn
 from aioipc.wire.frames import FrameDecoder, encode_header, pack_length
 
 __all__ = ["Feeder", "Parcel", "SharedReceiver", "SharedSender"]
@@ -50,10 +51,10 @@ PATIENCE = 20
 BURST = 64
 """Frames taken without a pause before the loop gets its turn."""
 
-STALL = 0.5
+STALL = 5.0
 """Seconds that a producer may pause in the middle of a frame that no one wants.
 
-It writes as fast as we read, so if it pauses it is dead, or stopped.
+Between header and body it needs its GIL back, which C code may hold for long.
 """
 
 _BULK = 1 << 20
@@ -98,6 +99,8 @@ class SharedReceiver(Receiver):
     def forget(self) -> None:
         """Leave what has been read, and is being read, to the parent; in a fork."""
         self._locked = False
+        self._loading = None
+        self._turn = Turn()
         self.decoder = FrameDecoder(self.decoder.max_size)
         self.frames = self.decoder.frames
 

@@ -123,6 +123,7 @@ class StreamReceiver(Receiver):
             if found:
                 self.eager = self._spin.looked(now - since)
                 return True
+        self._spin.looked(SPIN)  # in vain
         self.eager = False
         return False
 

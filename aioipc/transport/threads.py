@@ -21,6 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import anyio
 
 from aioipc.errors import ClosedResourceError
+from aioipc.transport.forks import forget_in_forks
 from aioipc.transport.loops import Loop, current_loop
 from aioipc.transport.watches import Direction, Step, Watch
 
@@ -112,11 +113,16 @@ class ServiceThread:
 
     def __init__(self, name: str) -> None:
         self._name = f"aioipc {name}"
+        self.closed = False
+        self.forget()
+        forget_in_forks(self)
+
+    def forget(self) -> None:
+        """Be without a thread: it is the parent's; in a forked child."""
         self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._pending = 0
         self._thread: threading.Thread | None = None
-        self.closed = False
 
     def submit(self, function: Callable[[], R]) -> Job[R]:
         """Queue a call, behind those that were submitted before."""
