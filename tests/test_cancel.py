@@ -298,6 +298,47 @@ async def test_an_item_of_a_cancelled_get_is_the_parents_in_a_fork(
         assert await queue.get() == [item[0], "through the gate"]
 
 
+async def test_a_fork_unpickles_its_own_item_and_not_the_one_its_parent_is_at(
+    transport, fork
+) -> None:
+    queue = aioipc.Queue(transport=transport, context=fork)
+    await hold_an_item(queue)
+
+    async def put_and_get() -> None:
+        queue.cancel_join_thread()  # or it would not exit if this fails
+        item = [b"y" * LARGE, "of the child"]
+        await queue.put(item)
+        assert await queue.get() == item
+
+    # A thread of the parent holds the queue's item, and will never come in the child.
+    await run_in_fork(put_and_get, fork)
+    Gate.opened.set()
+    with pytest.warns(RuntimeWarning, match="lost"):
+        queue.close()
+
+
+async def test_a_fork_waits_for_a_slot_in_a_thread_of_its_own(transport, fork) -> None:
+    async with aioipc.Queue(maxsize=1, transport=transport, context=fork) as queue:
+        await queue.put("first")
+        with pytest.raises(aioipc.QueueFull):
+            await queue.put("second", timeout=0.01)  # starts a thread, which lingers
+
+        async def get_while_putting() -> None:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(queue.put, "third")
+                await anyio.wait_all_tasks_blocked()
+                assert await queue.get() == "first"
+            assert await queue.get() == "third"
+
+        await run_in_fork(get_while_putting, fork)
+
+
+async def run_in_fork(function, fork) -> None:
+    child = aioipc.Process(target=anyio.run, args=(function,), context=fork)
+    async with child:
+        assert await child.join() == 0
+
+
 async def test_a_queue_that_holds_an_item_for_a_cancelled_get_warns_when_it_is_closed(
     transport, fork
 ) -> None:

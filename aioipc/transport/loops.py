@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from aioipc.errors import EventLoopError
+from aioipc.transport.forks import forget_in_forks
 
 if TYPE_CHECKING:
     import trio.lowlevel
@@ -37,12 +38,18 @@ class Loop(ABC):
     :ivar served: the descriptor whose message the loop brought last
     """
 
-    __slots__ = ("__weakref__", "mark", "served")
+    __slots__ = ("__weakref__", "_forgotten", "mark", "served")
 
     def __init__(self, key: object) -> None:
         self.mark: object = self
         self.served = -1
+        self._forgotten = False
         _in_use[id(key)] = self
+        forget_in_forks(self)
+
+    def forget(self) -> None:
+        """Be over: a fork has not the thread that ran it."""
+        self._forgotten = True
 
     @abstractmethod
     def is_current(self) -> bool:
@@ -50,7 +57,11 @@ class Loop(ABC):
 
     @abstractmethod
     def is_over(self) -> bool:
-        """Whether nothing will run in it any more."""
+        """Whether nothing runs in it any more, unless it is resumed."""
+
+    def is_closed(self) -> bool:
+        """Whether nothing can run in it any more."""
+        return self.is_over()
 
     @abstractmethod
     def call_soon(self, function: Callable[[], Any]) -> bool:
@@ -70,8 +81,11 @@ class AsyncioLoop(Loop):
         return running_loop() is self.loop
 
     def is_over(self) -> bool:
-        # A loop between two run_until_complete() is not over, but nobody is in it.
-        return not self.loop.is_running()
+        # A loop between two run_until_complete() is not closed, but nobody is in it.
+        return self._forgotten or not self.loop.is_running()
+
+    def is_closed(self) -> bool:
+        return self._forgotten or self.loop.is_closed()
 
     def call_soon(self, function: Callable[[], Any]) -> bool:
         try:
@@ -98,7 +112,7 @@ class TrioLoop(Loop):
             return False
 
     def is_over(self) -> bool:
-        return not self.call_soon(bool)
+        return self._forgotten or not self.call_soon(bool)
 
     def call_soon(self, function: Callable[[], Any]) -> bool:
         try:

@@ -78,7 +78,7 @@ class Receiver(ABC):
     @property
     def tasks(self) -> int:
         """How many tasks are receiving."""
-        return 0 if self._loop.is_over() else self._turn.tasks
+        return 0 if self._loop.is_closed() else self._turn.tasks
 
     async def receive_bytes(self) -> bytes:
         """Return the next message as it is."""

@@ -158,7 +158,7 @@ class StreamSender:
     @property
     def tasks(self) -> int:
         """How many tasks are sending."""
-        return 0 if self._loop.is_over() else self._turn.tasks
+        return 0 if self._loop.is_closed() else self._turn.tasks
 
     @property
     def unsent(self) -> int:

@@ -243,7 +243,7 @@ class ThreadWatch(Watch):
         self._closed = True
         self._step = bool  # in no reference cycle any more
         self._finishing = False
-        if self._waiter is not None:
+        if self._waiter is not None and not self._loop.is_closed():
             self._waiter.set()
         # While the interpreter ends, daemon threads stand still: don't wait for one.
         if self._alarm is not None and not sys.is_finalizing():
