@@ -1,0 +1,187 @@
+"""What a pool and its worker say to each other; the same code on both sides.
+
+::
+
+    to the worker                               from the worker
+    FUNCTION  number, pickle                    READY
+    BATCH     task, function, (args, kwargs)    VALUE  task, pickle
+              ... of each task                  ERROR  task, pickle of a Failure
+    END                                         DONE   a batch is dealt with
+
+A message is a header, its body's length in it, and the body. The header begins with a
+cookie that only the two know: a task may write to any descriptor that it finds, and
+what it writes there must not be taken for a message, nor for the length of one.
+
+The tasks of a batch are pickled one by one. What one of them does to its arguments is
+not seen by another, and what can't be loaded fails one task only.
+"""
+
+import enum
+import io
+import struct
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+__all__ = [
+    "COOKIE_SIZE",
+    "INLINE",
+    "NO_TASK",
+    "Kind",
+    "Message",
+    "MessageDecoder",
+    "TaskCall",
+    "decode_batch",
+    "encode_batch",
+    "encode_header",
+]
+
+COOKIE_SIZE = 8
+"""Bytes of the secret that each message begins with."""
+
+MAX_BODY = 1 << 36
+"""Bytes: the longest body that is believed, 64 GiB."""
+
+NO_TASK = 0xFFFF_FFFF_FFFF_FFFF
+"""The task of a message that is about none."""
+
+INLINE = 0
+"""The number of a function that comes with the arguments: ``(args, kwargs, it)``."""
+
+_HEADER = struct.Struct(f"!{COOKIE_SIZE}sBQQ")
+_COUNT = struct.Struct("!I")
+_CALL = struct.Struct("!QIQ")
+_HEADER_SIZE = _HEADER.size
+
+Message = tuple[int, int, bytes]
+"""Kind, number and body of a message.
+
+The number is a task's or a function's; of a BATCH, how many of its first tasks need no
+token; of a DONE, the nanoseconds that the batch took.
+"""
+
+TaskCall = tuple[int, int, bytes]
+"""Number, function and pickled arguments of a task."""
+
+
+class Kind(enum.IntEnum):
+    """What a message is about."""
+
+    FUNCTION = 1
+    BATCH = 2
+    END = 3
+    READY = 4
+    VALUE = 5
+    ERROR = 6
+    DONE = 7
+
+
+def encode_header(cookie: bytes, kind: int, number: int, size: int) -> bytes:
+    """Return what precedes a body of `size` bytes."""
+    return _HEADER.pack(cookie, kind, number, size)
+
+
+def encode_batch(calls: Sequence[TaskCall]) -> list[bytes]:
+    """Return the body of a BATCH, in pieces: a table, then the arguments."""
+    pack = _CALL.pack
+    table = [_COUNT.pack(len(calls))]
+    table += [pack(task, function, len(args)) for task, function, args in calls]
+    return [b"".join(table), *(args for _, _, args in calls)]
+
+
+def decode_batch(body: bytes) -> Iterator[TaskCall]:
+    """Yield the tasks of a BATCH."""
+    (count,) = _COUNT.unpack_from(body)
+    start = _COUNT.size
+    offset = start + count * _CALL.size
+    for task, function, size in _CALL.iter_unpack(body[start:offset]):
+        yield task, function, body[offset : offset + size]
+        offset += size
+
+
+class MessageDecoder:
+    """Turns bytes into messages.
+
+    `messages` are those that have arrived whole, oldest first: take them from the left.
+
+    `room` is where the rest of an unfinished body belongs, and empty between bodies:
+    read into it and call `filled`, and a large body is copied once, by the kernel.
+
+    What is no message is skipped, up to the next cookie, and noted in `garbage`: the
+    channel is not to be used any more, but what was finished can still be told.
+    """
+
+    __slots__ = (
+        "_body",
+        "_cookie",
+        "_kind",
+        "_number",
+        "_rest",
+        "garbage",
+        "messages",
+        "room",
+    )
+
+    def __init__(self, cookie: bytes) -> None:
+        self.messages: deque[Message] = deque()
+        self.garbage = b""
+        self._cookie = cookie
+        self._rest = b""  # of a header
+        self._kind = self._number = 0
+        self._body: io.BytesIO | None = None  # an unfinished body, at its full size,
+        self.room = memoryview(b"")  # ... and what of it is still to come
+
+    def filled(self, count: int) -> None:
+        """Note that `count` bytes have been written at the start of `room`."""
+        self.room = self.room[count:]
+        if not self.room:
+            body, self._body = self._body, None
+            assert body is not None
+            # A BytesIO that is the only owner of its bytes gives them back uncopied.
+            self.room = memoryview(b"")
+            self.messages.append((self._kind, self._number, body.getvalue()))
+
+    def feed(self, data: bytes) -> None:
+        """Take in bytes that arrived, of any length."""
+        if self._body is not None:
+            data = self._feed_body(data)
+        elif self._rest:
+            data, self._rest = self._rest + data, b""
+        messages, mine, unpack = self.messages, self._cookie, _HEADER.unpack_from
+        offset, end = 0, len(data)
+        while (start := offset + _HEADER_SIZE) <= end:
+            cookie, kind, number, size = unpack(data, offset)
+            if cookie != mine or size > MAX_BODY:
+                offset = self._skip(data, offset)
+                continue
+            offset = start + size
+            if offset > end:
+                self._begin(kind, number, size, data[start:])
+                return
+            messages.append((kind, number, data[start:offset]))
+        self._rest = data[offset:]
+
+    def feed_eof(self) -> None:
+        """Note that no more bytes will come."""
+        if self._rest or self._body is not None:
+            self.garbage = self.garbage or self._rest or b"the start of a message"
+
+    def _skip(self, data: bytes, offset: int) -> int:
+        """Return where the next message may begin."""
+        self.garbage = self.garbage or data[offset : offset + 64]
+        found = data.find(self._cookie, offset + 1)
+        # The end may be the start of a cookie.
+        return max(offset + 1, len(data) - COOKIE_SIZE + 1) if found < 0 else found
+
+    def _begin(self, kind: int, number: int, size: int, start: bytes) -> None:
+        self._kind, self._number = kind, number
+        self._body = io.BytesIO(bytes(size))
+        self.room = self._body.getbuffer()
+        self._feed_body(start)
+
+    def _feed_body(self, data: bytes) -> bytes:
+        """Move the start of `data` to the body, return the rest."""
+        count = min(len(data), len(self.room))
+        if count:
+            self.room[:count] = data[:count]
+            self.filled(count)
+        return data[count:]

@@ -1,0 +1,78 @@
+"""Making one call, and telling how it went; nothing that a task does gets past here."""
+
+import os
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+from aioipc.wire.pickles import Pickler, TooLarge, dumps_large
+from aioipc.wire.tasks import INLINE, Kind
+from aioipc.worker.failures import describe
+from aioipc.worker.interrupts import Interrupts
+
+__all__ = ["Calls"]
+
+Outcome = tuple[Kind, bytes]
+
+
+class Calls:
+    """Calls functions that the pool has sent."""
+
+    def __init__(self, interrupts: Interrupts) -> None:
+        self._interrupts = interrupts
+        self._pickler = Pickler()
+        self._pickled: dict[int, bytes] = {}
+        self._functions: dict[int, Callable[..., Any]] = {}
+        self._pid = os.getpid()
+
+    def learn(self, number: int, pickled: bytes) -> None:
+        """Take in a function, to be loaded at its first call."""
+        self._pickled[number] = pickled
+
+    def make(self, task: int, number: int, arguments: bytes) -> Outcome:
+        """Make a call; return the kind of the answer and its pickle."""
+        try:
+            if number == INLINE:
+                args, kwargs, function = pickle.loads(arguments)
+            else:
+                function = self._functions.get(number) or self._load(number)
+                args, kwargs = pickle.loads(arguments)
+        except BaseException as error:  # noqa: BLE001 - it is the caller's
+            return _failed(error, "load")
+        interrupts = self._interrupts
+        try:
+            try:
+                interrupts.begin(task)
+                value = function(*args, **kwargs)
+            finally:
+                interrupts.end()
+        except BaseException as error:  # noqa: BLE001 - also SystemExit and the like
+            interrupts.end()  # if the interrupt came in the line above
+            self._check_pid()
+            return _failed(error, "run")
+        self._check_pid()
+        try:
+            return Kind.VALUE, self._dumps(value)
+        except BaseException as error:  # noqa: BLE001
+            return _failed(error, "pickle")
+
+    def _load(self, number: int) -> Callable[..., Any]:
+        function = pickle.loads(self._pickled[number])
+        self._functions[number] = function
+        return function
+
+    def _dumps(self, value: Any) -> bytes:
+        try:
+            pickled = self._pickler.dumps(value)
+        except TooLarge:
+            pickled = dumps_large(value)
+        return pickled if isinstance(pickled, bytes) else b"".join(pickled)
+
+    def _check_pid(self) -> None:
+        """End a process that a task has forked and let return: it is no worker."""
+        if os.getpid() != self._pid:
+            os._exit(0)
+
+
+def _failed(error: BaseException, doing: str) -> Outcome:
+    return Kind.ERROR, pickle.dumps(describe(error, doing))

@@ -1,0 +1,97 @@
+"""A worker's end of its private channel: two pipes, and the tokens of its tasks.
+
+For each task that has been sent and not begun there is a token in an eventfd, which
+worker and pool take one at a time: the worker before it begins a task, the pool to have
+one back from the end. The kernel gives each token to one of them, so both know which
+tasks never began. (A task that is sent to an idle worker needs none: it is begun.)
+"""
+
+import os
+from collections.abc import Iterator
+from multiprocessing import reduction
+from typing import Any, NamedTuple
+
+from aioipc.wire.tasks import NO_TASK, Message, MessageDecoder, encode_header
+
+__all__ = ["Channel", "Endpoints"]
+
+_CHUNK = 1 << 16
+
+
+class Endpoints(NamedTuple):
+    """What a worker is given, each a file descriptor, also by forkserver and spawn.
+
+    :ivar tasks: a pipe that brings messages
+    :ivar replies: a pipe that takes them
+    :ivar tokens: an eventfd, non-blocking and in semaphore mode
+    :ivar interrupts: a pipe that brings the numbers of tasks to be interrupted
+    :ivar lifeline: a pipe that is closed when the coordinator ends
+    :ivar crash_log: a file without a name, for faulthandler's last words
+    """
+
+    tasks: int
+    replies: int
+    tokens: int
+    interrupts: int
+    lifeline: int
+    crash_log: int
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrive, tuple(map(reduction.DupFd, self))
+
+
+def _arrive(*descriptors: Any) -> Endpoints:
+    return Endpoints(*(descriptor.detach() for descriptor in descriptors))
+
+
+class Channel:
+    """Messages from and to the pool; blocking."""
+
+    def __init__(self, endpoints: Endpoints, cookie: bytes) -> None:
+        self._tasks, self._replies, self._tokens = endpoints[:3]
+        self._cookie = cookie
+        self._decoder = MessageDecoder(cookie)
+
+    def __iter__(self) -> Iterator[Message]:
+        """Yield messages until the pool closes its end."""
+        decoder = self._decoder
+        while True:
+            while decoder.messages:
+                yield decoder.messages.popleft()
+            if decoder.room:
+                count = os.readv(self._tasks, [decoder.room])
+                if not count:
+                    return
+                decoder.filled(count)
+            else:
+                data = os.read(self._tasks, _CHUNK)
+                if not data:
+                    return
+                decoder.feed(data)
+
+    def take_token(self) -> bool:
+        """Take the next task of the batch; False if the pool has it back."""
+        try:
+            os.read(self._tokens, 8)
+        except BlockingIOError:
+            return False
+        return True
+
+    def send(self, kind: int, number: int = NO_TASK, body: bytes = b"") -> None:
+        """Send a message."""
+        header = encode_header(self._cookie, kind, number, len(body))
+        if len(body) < _CHUNK:
+            message = header + body
+            count = os.write(self._replies, message)
+            if count < len(message):
+                self._send_rest([memoryview(message)[count:]])
+        else:
+            self._send_rest([memoryview(header), memoryview(body)])
+
+    def _send_rest(self, rest: list[memoryview]) -> None:
+        while rest:
+            count = os.writev(self._replies, rest)
+            while rest and count >= len(rest[0]):
+                count -= len(rest.pop(0))
+            if count:
+                rest[0] = rest[0][count:]

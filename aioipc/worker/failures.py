@@ -1,0 +1,112 @@
+"""An exception on its way from a worker to the coordinator.
+
+An exception that pickles need not load: most of those with an `__init__` of their own
+are rebuilt by calling it with other arguments than it wants. So it is taken apart here:
+its type, its `args` and its attributes arrive even if it can't be rebuilt by itself.
+Where they can't be pickled either, there is still its text.
+"""
+
+import pickle
+import traceback
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Failure", "describe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a task failed.
+
+    :ivar kind: the exception's qualified type
+    :ivar text: the exception as a string
+    :ivar trace: the worker's traceback, as it would be printed
+    :ivar doing: what the worker was at: ``"run"``, ``"load"`` or ``"pickle"``
+    :ivar pickled: of the exception, or None; see `rebuild`
+    """
+
+    kind: str
+    text: str
+    trace: str
+    doing: str
+    pickled: bytes | None = field(repr=False)
+
+    def rebuild(self) -> BaseException | None:
+        """Return the exception, or None if that is impossible here."""
+        if self.pickled is None:
+            return None
+        try:
+            error = pickle.loads(self.pickled)
+        except Exception:  # noqa: BLE001 - whatever a class of the user's raises
+            return None
+        return error if isinstance(error, BaseException) else None
+
+
+def describe(error: BaseException, doing: str) -> Failure:
+    """Return what there is to be told of an exception."""
+    cls = type(error)
+    return Failure(
+        kind=f"{cls.__module__}.{cls.__qualname__}",
+        text=_text(error),
+        trace="".join(_format(error)),
+        doing=doing,
+        pickled=_pickle(error),
+    )
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - whatever a class of the user's raises
+        return "<an exception that can't be printed>"
+
+
+def _format(error: BaseException) -> list[str]:
+    try:
+        # Without the frames of the worker itself, which are no one's business.
+        return traceback.format_exception(type(error), error, _beyond_here(error))
+    except Exception:  # noqa: BLE001
+        return [f"{type(error).__qualname__}: {_text(error)}\n"]
+
+
+def _beyond_here(error: BaseException) -> Any:
+    trace = error.__traceback__
+    while (
+        trace is not None and trace.tb_frame.f_globals.get("__package__") == __package__
+    ):
+        trace = trace.tb_next
+    return trace
+
+
+def _pickle(error: BaseException) -> bytes | None:
+    """Return a pickle that is known to load, or None."""
+    for form in (error, _Parts(error)):
+        try:
+            pickled = pickle.dumps(form)
+            copy = pickle.loads(pickled)
+        except Exception:  # noqa: BLE001, S112 - whatever a class of the user's raises
+            continue
+        if type(copy) is type(error) and copy.args == error.args:
+            return pickled
+    return None
+
+
+class _Parts:
+    """An exception taken apart; it pickles as a call that puts it together."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        error = self._error
+        return _assemble, (type(error), error.args, dict(vars(error)))
+
+
+def _assemble(
+    cls: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]
+) -> BaseException:
+    """Make an exception without calling its `__init__`."""
+    error = cls.__new__(cls, *args)
+    error.args = args
+    vars(error).update(attributes)
+    return error

@@ -1,0 +1,38 @@
+"""Parting a worker from its parent: descriptors and signals that are not its own."""
+
+import contextlib
+import faulthandler
+import os
+import signal
+from collections.abc import Collection
+from multiprocessing import resource_tracker
+from pathlib import Path
+
+__all__ = ["drop_descriptors", "handle_signals"]
+
+
+def drop_descriptors(keep: Collection[int]) -> None:
+    """Give up every descriptor above 2 that is not in `keep`; in a forked worker.
+
+    It has all of its parent's: the channels of other workers, whose end would then
+    never come. They are not closed but made to lead nowhere, because objects that are
+    inherited from the parent still hold their numbers, and will close them.
+    """
+    # multiprocessing's helper, which a task may need
+    tracker: int | None = resource_tracker._resource_tracker._fd  # type: ignore # noqa: PGH003, SLF001
+    nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for path in Path("/proc/self/fd").iterdir():
+        fd = int(path.name)
+        if fd > 2 and fd not in {nowhere, tracker, *keep}:
+            with contextlib.suppress(OSError):  # the directory's own
+                os.fstat(fd)
+                os.dup2(nowhere, fd, inheritable=False)
+    os.close(nowhere)
+
+
+def handle_signals(crash_log: int) -> None:
+    """Leave Ctrl-C to the coordinator, die of SIGTERM, and write down crashes."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    faulthandler.enable(crash_log)

@@ -1,0 +1,85 @@
+"""A worker's main loop.
+
+Everything that it says goes out at once, one message for each task: what a worker has
+finished is not lost with it.
+"""
+
+import pickle
+from time import perf_counter_ns
+from typing import NamedTuple
+
+from aioipc.wire.tasks import NO_TASK, Kind, decode_batch
+from aioipc.worker.calls import Calls
+from aioipc.worker.channel import Channel, Endpoints
+from aioipc.worker.failures import describe
+from aioipc.worker.interrupts import Interrupts, die_with
+from aioipc.worker.isolation import drop_descriptors, handle_signals
+
+__all__ = ["Setup", "serve"]
+
+
+class Setup(NamedTuple):
+    """What a worker does before its first task and after its last.
+
+    :ivar cookie: the secret that messages begin with
+    :ivar initializer: pickled ``(function, args)``, or None
+    :ivar finalizer: likewise
+    :ivar is_fork: whether the worker was forked from the coordinator
+    """
+
+    cookie: bytes
+    initializer: bytes | None = None
+    finalizer: bytes | None = None
+    is_fork: bool = False
+
+
+def serve(endpoints: Endpoints, setup: Setup) -> None:
+    """Work for a pool until it has no more to do."""
+    die_with(endpoints.lifeline)
+    handle_signals(endpoints.crash_log)
+    if setup.is_fork:
+        drop_descriptors(endpoints)
+    channel = Channel(endpoints, setup.cookie)
+    calls = Calls(Interrupts(endpoints.interrupts))
+    if not _call(setup.initializer, channel):
+        return
+    channel.send(Kind.READY)
+    for kind, number, body in channel:
+        if kind == Kind.BATCH:
+            _work(calls, channel, body, number)
+        elif kind == Kind.FUNCTION:
+            calls.learn(number, body)
+        else:
+            break
+    _call(setup.finalizer, channel)
+
+
+def _work(calls: Calls, channel: Channel, batch: bytes, given: int) -> None:
+    """Do the tasks of a batch that the pool does not take back.
+
+    :param given: how many of them need no token
+    """
+    began = perf_counter_ns()
+    make, send = calls.make, channel.send
+    for number, function, arguments in decode_batch(batch):
+        if given:
+            given -= 1
+        elif not channel.take_token():
+            break
+        kind, value = make(number, function, arguments)
+        send(kind, number, value)
+    send(Kind.DONE, perf_counter_ns() - began)
+
+
+def _call(pickled: bytes | None, channel: Channel) -> bool:
+    """Call an initializer or finalizer; if it fails, say so, and return False."""
+    if pickled is None:
+        return True
+    try:
+        function, args = pickle.loads(pickled)
+        function(*args)
+    except BaseException as error:  # noqa: BLE001 - whatever the user's function raises
+        failure = pickle.dumps(describe(error, "run"))
+        channel.send(Kind.ERROR, NO_TASK, failure)
+        return False
+    return True
