@@ -12,8 +12,13 @@
     ├── QueueEmpty             anyio.WouldBlock, queue.Empty, asyncio.QueueEmpty
     ├── QueueFull              anyio.WouldBlock, queue.Full, asyncio.QueueFull
     ├── DecodeError            pickle.UnpicklingError
+    ├── EncodeError            pickle.PicklingError
     ├── UndeliveredError       RuntimeError: detach() would lose messages
-    └── EventLoopError         RuntimeError: used from two event loops at once
+    ├── EventLoopError         RuntimeError: used from two event loops at once
+    ├── WorkerCrashed          anyio.BrokenWorkerProcess: a worker died with a task
+    ├── WorkerStartError       anyio.BrokenWorkerProcess: no worker can be started
+    ├── TaskCancelled          concurrent.futures.CancelledError
+    └── TaskError              RuntimeError: what a task raised can't be raised here
 
 What `multiprocessing` itself raises for a wrong argument (`TypeError`, `ValueError`,
 `BufferTooShort`, a pickling error) passes through unchanged.
@@ -22,6 +27,8 @@ What `multiprocessing` itself raises for a wrong argument (`TypeError`, `ValueEr
 import asyncio
 import pickle
 import queue
+import signal
+from concurrent.futures import CancelledError
 
 import anyio
 
@@ -30,12 +37,18 @@ __all__ = [
     "BusyResourceError",
     "ClosedResourceError",
     "DecodeError",
+    "EncodeError",
     "EndOfStream",
     "EventLoopError",
     "FrameError",
     "QueueEmpty",
     "QueueFull",
+    "TaskCancelled",
+    "TaskError",
     "UndeliveredError",
+    "WorkerCrashed",
+    "WorkerStartError",
+    "WorkerTraceback",
 ]
 
 
@@ -87,9 +100,88 @@ class DecodeError(pickle.UnpicklingError):
     """
 
 
+class EncodeError(pickle.PicklingError):
+    """An argument or a result can't be pickled; the message names the part of it."""
+
+
 class UndeliveredError(RuntimeError):
     """`detach()` would lose messages that this object has already taken in."""
 
 
 class EventLoopError(RuntimeError):
     """An object that serves one event loop was used from another at the same time."""
+
+
+class WorkerCrashed(anyio.BrokenWorkerProcess):
+    """A worker process ended in the middle of a task, whatever its exit code.
+
+    :ivar task: the name of the task
+    :ivar pid: of the worker
+    :ivar exitcode: -N if signal N killed it; None if it is not known
+    :ivar log: what faulthandler wrote before the end: the stacks of its threads
+    """
+
+    def __init__(
+        self,
+        task: str,
+        pid: int | None,
+        exitcode: int | None,
+        log: str = "",
+        hint: str = "",
+    ) -> None:
+        text = f"the worker (pid {pid}) {how_it_ended(exitcode)} in task {task}"
+        if hint:
+            text += f": {hint}"
+        if log:
+            text += f"\n{log.rstrip()}"
+        super().__init__(text)
+        self.task = task
+        self.pid = pid
+        self.exitcode = exitcode
+        self.log = log
+
+
+class WorkerStartError(anyio.BrokenWorkerProcess):
+    """Workers can't be started, so the pool has stopped; its cause says why, if known.
+
+    An initializer raised, or the processes end before they are ready.
+    """
+
+
+class TaskCancelled(CancelledError):
+    """A task of a pool was cancelled by its handle, or because the pool was closed."""
+
+
+class TaskError(RuntimeError):
+    """A task raised what can't be raised here.
+
+    That is what would steer the coordinator instead of telling of a failure:
+    KeyboardInterrupt, SystemExit, GeneratorExit, StopIteration, CancelledError and
+    other BaseExceptions; and what can't be pickled. The cause is the worker's
+    traceback.
+
+    :ivar kind: the qualified name of the exception's type
+    """
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class WorkerTraceback(Exception):
+    """The cause of an exception that a task raised: the traceback of the worker."""
+
+    def __str__(self) -> str:
+        return f"in the worker:\n\n{self.args[0]}"
+
+
+def how_it_ended(exitcode: int | None) -> str:
+    """Say what an exit code means."""
+    if exitcode is None:
+        return "ended"
+    if exitcode >= 0:
+        return f"exited with code {exitcode}"
+    try:
+        return f"was killed by {signal.Signals(-exitcode).name}"
+    except ValueError:
+        return f"was killed by signal {-exitcode}"

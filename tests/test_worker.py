@@ -51,8 +51,8 @@ class Coordinator:
         )
         setup = Setup(
             COOKIE,
-            initializer and pickle.dumps(initializer),
-            finalizer and pickle.dumps(finalizer),
+            initializer,
+            finalizer,
             is_fork=context.get_start_method() == "fork",
         )
         self.decoder = MessageDecoder(COOKIE)

@@ -1,7 +1,6 @@
 """`AsyncProcess`: a `multiprocessing.Process`, awaited. It never outlives its block."""
 
 import os
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import get_context
 from multiprocessing.context import BaseContext
@@ -13,6 +12,7 @@ import anyio
 from aioipc.bridge.handover import plain
 from aioipc.bridge.insides import is_served_by_forkserver
 from aioipc.transport.choice import Transport, check_transport, open_watch
+from aioipc.transport.forks import starting
 from aioipc.transport.loops import NOWHERE, Loop, settle
 from aioipc.transport.threads import Job, run_in_thread
 from aioipc.transport.turns import Turn
@@ -28,18 +28,6 @@ GRACE = 5.0
 """Seconds that a process has to end between SIGTERM and SIGKILL."""
 
 _REAPING = 1.0  # seconds between the end of a process and its exit code, at most
-
-# A child that is forked in one thread while another thread starts a process inherits
-# the pipe that tells of that process's death, and keeps it open.
-_starting = threading.Lock()
-
-
-def _forget_starting() -> None:
-    global _starting  # noqa: PLW0603 - whoever held it does not exist in a fork
-    _starting = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forget_starting)
 
 
 class AsyncProcess:
@@ -82,7 +70,7 @@ class AsyncProcess:
         process = self._process
 
         def start() -> None:
-            with _starting:
+            with starting():
                 process.start()
 
         def undo() -> None:

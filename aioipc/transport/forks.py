@@ -8,11 +8,12 @@ parent, through the wake-up descriptor, and not end the worker.
 
 import os
 import signal
+import threading
 import weakref
 from multiprocessing.util import register_after_fork
 from typing import Protocol
 
-__all__ = ["forget_in_forks"]
+__all__ = ["forget_in_forks", "starting"]
 
 
 class Forgetful(Protocol):
@@ -29,7 +30,19 @@ forget_in_forks = _alive.add
 """Have the `forget` of an object called in every child that is forked from now on."""
 
 
+# A child that is forked in one thread while another thread starts a process inherits
+# the pipes that tell of that process's death, and keeps them open.
+_starting = threading.Lock()
+
+
+def starting() -> threading.Lock:
+    """Return what to hold while a process is started."""
+    return _starting
+
+
 def _forget_all() -> None:
+    global _starting  # noqa: PLW0603 - whoever held it does not exist in a fork
+    _starting = threading.Lock()
     for obj in list(_alive):
         obj.forget()
 

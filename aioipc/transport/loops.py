@@ -3,12 +3,13 @@
 import asyncio
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
 from aioipc.errors import EventLoopError
 from aioipc.transport.forks import forget_in_forks
+from aioipc.transport.waiters import DirectFuture, TrioWaiter, Waiter
 
 if TYPE_CHECKING:
     import trio.lowlevel
@@ -17,6 +18,7 @@ __all__ = [
     "NOWHERE",
     "AsyncioLoop",
     "Loop",
+    "Timer",
     "TrioLoop",
     "current_loop",
     "running_loop",
@@ -25,6 +27,15 @@ __all__ = [
 
 # C, and None where get_running_loop() would raise: this is on every message's path.
 running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_running_loop  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+
+class Timer(Protocol):
+    """A call that is to come."""
+
+    def cancel(self) -> Any:
+        """Have it not come."""
+        ...
+
 
 # By the id of `Loop.key`: as long as the one lives, so does the other.
 _in_use: WeakValueDictionary[int, "Loop"] = WeakValueDictionary()
@@ -67,6 +78,14 @@ class Loop(ABC):
     def call_soon(self, function: Callable[[], Any]) -> bool:
         """Have `function` called in it, from any thread; False if it is over."""
 
+    @abstractmethod
+    def call_later(self, seconds: float, function: Callable[[], Any]) -> Timer:
+        """Have `function` called in it after some time; from within it."""
+
+    @abstractmethod
+    def waiter(self) -> Waiter:
+        """Return something for the current task to wait for."""
+
 
 class AsyncioLoop(Loop):
     """asyncio's own loop, or uvloop."""
@@ -93,6 +112,23 @@ class AsyncioLoop(Loop):
         except RuntimeError:
             return False
         return True
+
+    def call_later(self, seconds: float, function: Callable[[], Any]) -> Timer:
+        return self.loop.call_later(seconds, function)
+
+    def waiter(self) -> Waiter:
+        return DirectFuture(loop=self.loop)
+
+
+async def _call_later(
+    sleep: Callable[[float], Awaitable[None]],
+    scope: Any,
+    seconds: float,
+    function: Callable[[], Any],
+) -> None:
+    with scope:
+        await sleep(seconds)
+        function()
 
 
 class TrioLoop(Loop):
@@ -121,6 +157,16 @@ class TrioLoop(Loop):
             return False
         return True
 
+    def call_later(self, seconds: float, function: Callable[[], Any]) -> Timer:
+        scope = self._trio.CancelScope()
+        self._trio.lowlevel.spawn_system_task(
+            _call_later, self._trio.sleep, scope, seconds, function
+        )
+        return scope
+
+    def waiter(self) -> Waiter:
+        return TrioWaiter()
+
 
 class _Nowhere(Loop):
     __slots__ = ()
@@ -136,6 +182,12 @@ class _Nowhere(Loop):
 
     def call_soon(self, function: Callable[[], Any]) -> bool:  # noqa: ARG002
         return False
+
+    def call_later(self, seconds: float, function: Callable[[], Any]) -> Timer:
+        raise NotImplementedError
+
+    def waiter(self) -> Waiter:
+        raise NotImplementedError
 
 
 NOWHERE = _Nowhere()

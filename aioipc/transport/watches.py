@@ -22,11 +22,11 @@ import contextlib
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from contextvars import Context
 from typing import Any, Literal
 
 from aioipc.errors import ClosedResourceError
 from aioipc.transport.forks import forget_in_forks
+from aioipc.transport.waiters import DirectFuture
 
 __all__ = ["AsyncioWatch", "Direction", "Step", "TrioWatch", "Watch"]
 
@@ -73,42 +73,6 @@ class Watch(ABC):
         """Stop without a system call: this is a fork, and the loop is the parent's."""
 
 
-class _DirectFuture(asyncio.Future[None]):
-    """A future whose task goes on within `resume`, not one loop iteration later.
-
-    That iteration is a `select` and a tenth of a small round trip on asyncio's own
-    loop. It is also a moment at which a task can be cancelled although what it waited
-    for has come; here there is no such moment.
-    """
-
-    __slots__ = ("_go_on", "_in")
-
-    # A task that awaits a future registers exactly one callback.
-    def add_done_callback(
-        self, fn: Callable[[Any], object], /, *, context: Context | None = None
-    ) -> None:
-        self._go_on = fn
-        self._in = context
-
-    def resume(self) -> None:
-        """Have the task go on, now."""
-        self.set_result(None)
-        assert self._in is not None
-        self._in.run(self._go_on, self)
-
-    def fail(self, error: Exception) -> None:
-        """Have the task raise `error`, soon."""
-        self.set_exception(error)
-        self.get_loop().call_soon(self._go_on, self, context=self._in)
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        """Have the task cancelled, soon; as with any future."""
-        cancelled = super().cancel(msg)
-        if cancelled:
-            self.get_loop().call_soon(self._go_on, self, context=self._in)
-        return cancelled
-
-
 class AsyncioWatch(Watch):
     """On asyncio's own loop, and on uvloop."""
 
@@ -134,12 +98,12 @@ class AsyncioWatch(Watch):
         self._closed = False
         self._registered = False
         self._finishing = False
-        self._waiter: _DirectFuture | None = None
+        self._waiter: DirectFuture | None = None
 
     def wait(self) -> Awaitable[None]:
         if not self._registered:
             self._register()
-        self._waiter = waiter = _DirectFuture(loop=self._loop)
+        self._waiter = waiter = DirectFuture(loop=self._loop)
         return waiter
 
     def finish(self) -> None:

@@ -5,8 +5,9 @@ finished is not lost with it.
 """
 
 import pickle
+from collections.abc import Callable
 from time import perf_counter_ns
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aioipc.wire.tasks import NO_TASK, Kind, decode_batch
 from aioipc.worker.calls import Calls
@@ -18,19 +19,24 @@ from aioipc.worker.isolation import drop_descriptors, handle_signals
 __all__ = ["Setup", "serve"]
 
 
+Action = tuple[Callable[..., object], tuple[Any, ...]]
+
+
 class Setup(NamedTuple):
     """What a worker does before its first task and after its last.
 
     :ivar cookie: the secret that messages begin with
-    :ivar initializer: pickled ``(function, args)``, or None
+    :ivar initializer: ``(function, args)``, or None
     :ivar finalizer: likewise
     :ivar is_fork: whether the worker was forked from the coordinator
+    :ivar max_rss: bytes of resident memory above which it asks to be replaced
     """
 
     cookie: bytes
-    initializer: bytes | None = None
-    finalizer: bytes | None = None
+    initializer: Action | None = None
+    finalizer: Action | None = None
     is_fork: bool = False
+    max_rss: int | None = None
 
 
 def serve(endpoints: Endpoints, setup: Setup) -> None:
@@ -71,12 +77,12 @@ def _work(calls: Calls, channel: Channel, batch: bytes, given: int) -> None:
     send(Kind.DONE, perf_counter_ns() - began)
 
 
-def _call(pickled: bytes | None, channel: Channel) -> bool:
+def _call(action: Action | None, channel: Channel) -> bool:
     """Call an initializer or finalizer; if it fails, say so, and return False."""
-    if pickled is None:
+    if action is None:
         return True
+    function, args = action
     try:
-        function, args = pickle.loads(pickled)
         function(*args)
     except BaseException as error:  # noqa: BLE001 - whatever the user's function raises
         failure = pickle.dumps(describe(error, "run"))

@@ -1,0 +1,653 @@
+"""Which worker does which task, and when: a pure function of what has happened.
+
+Events are method calls (`submitted`, `ready`, `replied`, `batch_done`, `took_back`,
+`dropped`, `unwanted`, `died`, `tick`). `decide` returns the actions that follow.
+Nothing here touches a process, a descriptor or a clock.
+
+Note to the next reader. A worker's tasks lie in `Worker.sent`, in the order in which it
+does them: the first one is running, or its reply is under way; the others have perhaps
+not begun. Cheap tasks travel in batches of about `BATCH_TIME`, and a second batch is
+sent while the worker is at the first, so that it never waits for us. For each task that
+may not have begun, there is a token (see `aioipc.worker.channel`), and `TakeBack` takes
+tokens: that many tasks at the end of `sent` are ours again. A worker from which tokens
+were taken is given nothing new until it has told that its batches are done
+(`draining`): it must not take the tokens of new tasks for those of old ones.
+
+So no task waits behind a long one while another worker is idle, and it is always known
+which tasks never began and may safely run elsewhere.
+"""
+
+import enum
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aioipc.pool.task import Call
+
+__all__ = [
+    "Action",
+    "End",
+    "Interrupt",
+    "Kill",
+    "Scheduler",
+    "Send",
+    "Sizes",
+    "Start",
+    "State",
+    "TakeBack",
+    "Worker",
+]
+
+BATCH_TIME = 0.002
+"""Seconds of work that are sent together, and ahead of the running batch."""
+
+BATCH_LIMIT = 256
+"""Tasks in a batch, at most: to pickle more would keep the loop for too long."""
+
+INTENSITY = 3
+PERIOD = 10.0
+"""So many workers that die at their start within so many seconds stop the pool."""
+
+BACKOFF = 0.05
+"""Seconds before the second retry of a task; doubled for each that follows."""
+
+LONGEST_BACKOFF = 5.0
+
+_LEARNING = 0.25  # the weight of a new measurement of a function's time
+_SURPRISE = 4.0  # a batch counts as no more than so many times what was expected
+
+
+class State(enum.Enum):
+    """A worker's life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    RETIRING = "retiring"
+    KILLED = "killed"
+    GONE = "gone"
+
+
+_MOVES: dict[State, frozenset[State]] = {
+    State.STARTING: frozenset({State.READY, State.KILLED, State.GONE}),
+    State.READY: frozenset({State.RETIRING, State.KILLED, State.GONE}),
+    State.RETIRING: frozenset({State.KILLED, State.GONE}),
+    State.KILLED: frozenset({State.GONE}),
+    State.GONE: frozenset(),
+}
+
+
+_IN_SERVICE = {State.STARTING, State.READY}
+
+
+class Worker:
+    """What the scheduler knows of one worker process.
+
+    :ivar sent: tasks that it has been sent and has not answered, in order
+    :ivar batches: how many batches it has not told to be done
+    :ivar draining: whether it gets nothing new until they are
+    :ivar spent: whether it has taken all its tokens, as far as is known
+    :ivar finished: tasks that it has answered
+    :ivar leaving: whether it is to be replaced as soon as its successor is ready
+    """
+
+    __slots__ = (
+        "batches",
+        "deadline",
+        "draining",
+        "finished",
+        "kill_at",
+        "leaving",
+        "number",
+        "planned",
+        "sent",
+        "since",
+        "spent",
+        "state",
+    )
+
+    def __init__(self, number: int, now: float) -> None:
+        self.number = number
+        self.state = State.STARTING
+        self.sent: deque[Call] = deque()
+        self.planned: deque[tuple[float, list[Call]]] = deque()  # of each batch
+        self.batches = 0
+        self.draining = False
+        self.spent = False
+        self.finished = 0
+        self.leaving = False
+        self.since = now  # when it was started, or became idle
+        self.deadline = math.inf  # of the running task
+        self.kill_at = math.inf  # unless the running task ends before
+
+    def move(self, state: State) -> None:
+        """Go on to the next state of its life."""
+        if state not in _MOVES[self.state]:
+            msg = f"worker {self.number} can't go from {self.state} to {state}"
+            raise RuntimeError(msg)
+        self.state = state
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is in service and has nothing to do."""
+        return self.state is State.READY and not self.batches
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.number} {self.state.value} tasks={len(self.sent)}>"
+
+
+class Start(NamedTuple):
+    """Start a process for a worker."""
+
+    worker: Worker
+
+
+class Send(NamedTuple):
+    """Send tasks to a worker; it may begin the first `given` ones without a token."""
+
+    worker: Worker
+    tasks: "list[Call]"
+    given: int
+
+
+class TakeBack(NamedTuple):
+    """Take up to `limit` tokens, and tell how many there were by `took_back`."""
+
+    worker: Worker
+    limit: int
+
+
+class Interrupt(NamedTuple):
+    """Raise an exception in the worker, if it is at that task."""
+
+    worker: Worker
+    task: "Call"
+
+
+class Kill(NamedTuple):
+    """Kill a worker."""
+
+    worker: Worker
+
+
+class End(NamedTuple):
+    """Let a worker end by itself."""
+
+    worker: Worker
+
+
+Action = Start | Send | TakeBack | Interrupt | Kill | End
+
+
+@dataclass(slots=True)
+class Sizes:
+    """How many workers there are to be, and for how long.
+
+    :ivar maximum: how many at the same time
+    :ivar minimum: how many are kept when there is nothing to do
+    :ivar tasks: after how many a worker is replaced
+    :ivar idle: seconds without work after which one above the minimum ends
+    :ivar start: seconds within which a worker must be ready
+    :ivar grace: seconds that an interrupted task has before its worker is killed
+    """
+
+    maximum: int
+    minimum: int = 0
+    tasks: int | None = None
+    idle: float = math.inf
+    start: float = math.inf
+    grace: float = math.inf
+
+
+class Pending:
+    """Tasks that no worker has, the most urgent ones first."""
+
+    __slots__ = ("_count", "_queues")
+
+    def __init__(self) -> None:
+        self._queues: dict[int, deque[Call]] = {0: deque()}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def push(self, task: "Call") -> None:
+        """Add a task behind those that are as urgent."""
+        self._queue(task.options.priority).append(task)
+        self._count += 1
+
+    def push_back(self, tasks: "list[Call]") -> None:
+        """Return tasks that were taken, to where they were."""
+        for task in reversed(tasks):
+            self._queue(task.options.priority).appendleft(task)
+        self._count += len(tasks)
+
+    def peek(self) -> "Call":
+        """Return the next task."""
+        return self._first()[0]
+
+    def take(self) -> "Call":
+        """Remove and return the next task."""
+        self._count -= 1
+        return self._first().popleft()
+
+    def forget(self) -> None:
+        """Note that one of the tasks is `done`: it will not be taken."""
+        self._count -= 1
+
+    def clear(self) -> "list[Call]":
+        """Take all tasks out, and return them."""
+        return [self.take() for _ in range(self._count)]
+
+    def _first(self) -> "deque[Call]":
+        """Return the queue whose first task is the next."""
+        for queue in self._queues.values():
+            while queue:
+                if not queue[0].done:
+                    return queue
+                queue.popleft()
+        raise IndexError("no task is pending")
+
+    def _queue(self, priority: int) -> "deque[Call]":
+        queue = self._queues.get(priority)
+        if queue is None:
+            queue = self._queues[priority] = deque()
+            self._queues = dict(sorted(self._queues.items(), reverse=True))
+        return queue
+
+
+class Scheduler:
+    """Decides for one pool.
+
+    :ivar alarm: when `tick` is next needed
+    :ivar may_grow: whether there may be more workers
+    :param prepare: called with a task that is about to be sent, returns whether it can
+        be; if not, it belongs to whoever said so, who may have it `submitted` later
+    """
+
+    def __init__(self, sizes: Sizes, prepare: "Callable[[Call], bool]") -> None:
+        self.sizes = sizes
+        self.workers: dict[int, Worker] = {}
+        self.pending = Pending()
+        self.deaths: deque[float] = deque(maxlen=INTENSITY)  # at the start
+        self._prepare = prepare
+        self._hungry: dict[Worker, None] = {}
+        self._times: dict[object, float] = {}  # seconds that a function takes
+        self._later: list[tuple[float, Call]] = []  # retries, and when
+        self._started = 0
+        self._actions: list[Action] = []
+        self.alarm = math.inf
+        self.may_grow = True
+
+    # Events
+
+    def submitted(self, task: "Call") -> None:
+        """Note a new task."""
+        self.pending.push(task)
+
+    def ready(self, worker: Worker, now: float) -> None:
+        """Note that a worker has started."""
+        if worker.state is not State.STARTING:
+            return
+        worker.move(State.READY)
+        worker.since = now
+        self._set_alarm(now + self.sizes.idle)
+        self.deaths.clear()
+        self._hungry[worker] = None
+        for leaving in self.workers.values():
+            if leaving.leaving and leaving.state is State.READY:
+                self._retire(leaving)
+                break
+
+    def replied(self, worker: Worker, number: int, now: float) -> "Call | None":
+        """Note that a worker has answered a task, and return the task.
+
+        :returns: None if that task is not the next; the worker is not to be trusted
+        """
+        sent = worker.sent
+        if not sent or sent[0].number != number:
+            return None
+        task = sent.popleft()
+        task.worker = None
+        worker.finished += 1
+        if worker.kill_at != math.inf:
+            worker.kill_at = math.inf
+        if worker.deadline != math.inf or (sent and sent[0].options.timeout):
+            self._set_deadline(worker, now)
+        return task
+
+    def batch_done(self, worker: Worker, seconds: float, now: float) -> None:
+        """Note that a worker has dealt with a batch, and how long that took."""
+        worker.batches -= 1
+        expected, tasks = worker.planned.popleft()
+        if tasks:
+            self._learn(tasks, expected, seconds)
+        if not worker.batches:
+            worker.draining = worker.spent = False
+            worker.since = now
+            self._set_alarm(now + self.sizes.idle)
+        if worker.state is State.READY and not (worker.draining or worker.leaving):
+            self._hungry[worker] = None
+
+    def took_back(self, worker: Worker, asked: int, count: int) -> None:
+        """Note that the last `count` tasks of a worker are ours again."""
+        worker.draining = True
+        worker.spent = count < asked
+        self._hungry.pop(worker, None)
+        self._return(worker, count)
+
+    def dropped(self, task: "Call") -> None:
+        """Note that a task that no worker has is done."""
+        for entry in self._later:
+            if entry[1] is task:
+                self._later.remove(entry)
+                return
+        self.pending.forget()
+
+    def unwanted(self, task: "Call", now: float) -> None:
+        """Note that a task that a worker has begun is done for whoever wanted it."""
+        worker = task.worker
+        if worker is None:
+            return
+        how = task.options.on_cancel
+        if how == "kill":
+            self.kill(worker)
+        elif how == "interrupt" and worker.state is not State.KILLED:
+            self._actions.append(Interrupt(worker, task))
+            worker.kill_at = now + self.sizes.grace
+            self._set_alarm(worker.kill_at)
+
+    @staticmethod
+    def tail(task: "Call") -> int:
+        """How many tasks are to be taken back so that this one is among them."""
+        sent = task.worker.sent if task.worker else ()
+        return len(sent) - sent.index(task)
+
+    def died(self, worker: Worker, unbegun: int, now: float) -> "list[Call]":
+        """Note a worker's end, and return the tasks that it had begun.
+
+        :param unbegun: how many of its last tasks it had not
+        """
+        self._return(worker, unbegun)
+        crashed = [task for task in worker.sent if not task.done]
+        worker.sent.clear()
+        if worker.state is State.STARTING:
+            self.deaths.append(now)
+        worker.move(State.GONE)
+        self._hungry.pop(worker, None)
+        del self.workers[worker.number]
+        for task in crashed:
+            task.worker = None
+        return crashed
+
+    def retry(self, task: "Call", now: float) -> None:
+        """Have a task run again, some time after its worker died."""
+        task.tries += 1
+        wait = 0.0 if task.tries < 2 else BACKOFF * 2 ** (task.tries - 2)
+        at = now + min(wait, LONGEST_BACKOFF)
+        self._later.append((at, task))
+        self._set_alarm(at)
+
+    def tick(self, now: float) -> "list[Call]":
+        """Note the time, and return the tasks that have used up theirs."""
+        late: list[Call] = []
+        for worker in self.workers.values():
+            if worker.kill_at <= now:
+                self.kill(worker)
+            elif worker.deadline <= now:
+                worker.deadline = math.inf
+                late.append(worker.sent[0])
+            elif worker.state is State.STARTING:
+                if worker.since + self.sizes.start <= now:
+                    self.deaths.append(now)
+                    self.kill(worker)
+            elif self._is_spare(worker) and worker.since + self.sizes.idle <= now:
+                self._retire(worker)
+        due = [task for at, task in self._later if at <= now]
+        self._later = [(at, task) for at, task in self._later if at > now]
+        self.pending.push_back(due)
+        self.alarm = self._next_tick()
+        return late
+
+    # Questions
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether a pending task could be sent, or a worker be started for it."""
+        return bool(self._hungry) or self.may_grow
+
+    @property
+    def size(self) -> int:
+        """How many workers there are, but for those that are leaving."""
+        return sum(
+            worker.state in _IN_SERVICE and not worker.leaving
+            for worker in self.workers.values()
+        )
+
+    @property
+    def has_idle(self) -> bool:
+        """Whether a worker has nothing to do."""
+        return any(not worker.batches for worker in self._hungry)
+
+    @property
+    def unfinished(self) -> int:
+        """Tasks that have no answer yet."""
+        sent = sum(len(worker.sent) for worker in self.workers.values())
+        return len(self.pending) + len(self._later) + sent
+
+    @property
+    def gives_up(self) -> bool:
+        """Whether workers keep dying at their start."""
+        deaths = self.deaths
+        return len(deaths) == INTENSITY and deaths[-1] - deaths[0] < PERIOD
+
+    # Decisions
+
+    def decide(self, now: float) -> list[Action]:
+        """Return what is to be done now."""
+        self._hand_out(now)
+        self._grow(now)
+        if not self.pending and len(self.workers) > 1:
+            self._spread()
+        actions, self._actions = self._actions, []
+        return actions
+
+    def kill_all(self) -> None:
+        """Have all workers end at once."""
+        for worker in self.workers.values():
+            self.kill(worker)
+
+    def kill(self, worker: Worker) -> None:
+        """Have a worker killed."""
+        worker.kill_at = worker.deadline = math.inf
+        if worker.state not in {State.KILLED, State.GONE}:
+            worker.move(State.KILLED)
+            self._hungry.pop(worker, None)
+            self._actions.append(Kill(worker))
+
+    def end_all(self) -> None:
+        """Have all workers end when they have nothing to do."""
+        for worker in self.workers.values():
+            self._dismiss(worker)
+
+    def warm_up(self, count: int, now: float) -> None:
+        """Start workers until there are `count`."""
+        for _ in range(min(count, self.sizes.maximum) - self.size):
+            self._start(now)
+
+    def resized(self) -> None:
+        """Note that `sizes` has changed: let those go that are too many."""
+        workers = [w for w in self.workers.values() if w.state in _IN_SERVICE]
+        workers.sort(key=lambda worker: len(worker.sent))
+        for worker in workers[: max(0, self.size - self.sizes.maximum)]:
+            self._dismiss(worker)
+
+    def replace(self, worker: Worker, now: float) -> None:
+        """Have a worker end once its successor is ready, if it needs one."""
+        if worker.state is not State.READY or worker.leaving:
+            return
+        if self.pending or self.size <= self.sizes.minimum:
+            worker.leaving = True
+            self._hungry.pop(worker, None)
+            self._start(now)
+        else:
+            self._retire(worker)
+
+    def forget_pending(self) -> "list[Call]":
+        """Take all tasks out that no worker has, and return them."""
+        later, self._later = [task for _, task in self._later], []
+        return self.pending.clear() + later
+
+    # The rest is private.
+
+    def _next_tick(self) -> float:
+        times = [at for at, _ in self._later]
+        for worker in self.workers.values():
+            times += (worker.kill_at, worker.deadline)
+            if worker.state is State.STARTING:
+                times.append(worker.since + self.sizes.start)
+            elif self._is_spare(worker):
+                times.append(worker.since + self.sizes.idle)
+        return min(times, default=math.inf)
+
+    def _hand_out(self, now: float) -> None:
+        while self.pending and self._hungry:
+            worker = self._hungriest()
+            tasks, seconds = self._take_batch(worker)
+            if not tasks:
+                continue
+            given = 0 if worker.batches else 1
+            was_idle = not worker.sent
+            for task in tasks:
+                task.worker = worker
+            worker.sent.extend(tasks)
+            worker.batches += 1
+            worker.planned.append((seconds, tasks))
+            if was_idle:
+                self._set_deadline(worker, now)
+            if worker.batches > 1 or seconds / len(tasks) > BATCH_TIME or not seconds:
+                self._hungry.pop(worker, None)
+            else:
+                self._hungry[worker] = self._hungry.pop(worker)  # to the end
+            self._actions.append(Send(worker, tasks, given))
+            limit = self.sizes.tasks
+            if limit and worker.finished + len(worker.sent) >= limit:
+                self._hungry.pop(worker, None)
+                self.replace(worker, now)
+
+    def _hungriest(self) -> Worker:
+        for worker in self._hungry:
+            if not worker.batches:
+                return worker
+        return next(iter(self._hungry))
+
+    def _take_batch(self, worker: Worker) -> "tuple[list[Call], float]":
+        """Take the next tasks, about `BATCH_TIME` of them or our share.
+
+        :returns: the tasks, and the seconds that they are expected to take; none if
+            that is not known
+        """
+        pending, times, prepare = self.pending, self._times, self._prepare
+        share = math.ceil(len(pending) / (2 * max(1, len(self.workers))))
+        limit = min(BATCH_LIMIT, max(1, share))
+        if self.sizes.tasks:
+            left = self.sizes.tasks - worker.finished - len(worker.sent)
+            limit = max(1, min(limit, left))
+        tasks: list[Call] = []
+        seconds = 0.0
+        while len(tasks) < limit and seconds < BATCH_TIME and pending:
+            expected = times.get(pending.peek().key)
+            if tasks and (expected is None or seconds + expected > BATCH_TIME):
+                break
+            task = pending.take()
+            if not prepare(task):
+                continue
+            tasks.append(task)
+            if expected is None:
+                break
+            seconds += expected
+        return tasks, seconds
+
+    def _learn(self, tasks: "list[Call]", expected: float, seconds: float) -> None:
+        """Correct what is known of the time of functions."""
+        times = self._times
+        each = seconds / len(tasks)
+        if expected:
+            each = min(each, _SURPRISE * expected / len(tasks))
+        for key in {task.key for task in tasks}:
+            known = times.get(key)
+            if known is None:
+                times[key] = each
+            else:
+                times[key] = known + _LEARNING * (each - known)
+
+    def _grow(self, now: float) -> None:
+        """Start workers for tasks that wait, and for those that are to be there."""
+        sizes, count = self.sizes, self.size
+        self.may_grow = count < sizes.maximum
+        if not self.may_grow:
+            return
+        starting = sum(
+            worker.state is State.STARTING for worker in self.workers.values()
+        )
+        lacking = max(len(self.pending) - starting, sizes.minimum - count)
+        for _ in range(min(lacking, sizes.maximum - count)):
+            self._start(now)
+
+    def _spread(self) -> None:
+        """Let an idle worker have what another has not begun."""
+        for worker in self._hungry:
+            if not worker.batches:
+                break
+        else:
+            return
+        loaded = max(self.workers.values(), key=lambda worker: len(worker.sent))
+        waiting = len(loaded.sent) - 1
+        if waiting > 0 and not loaded.spent and loaded.state is not State.KILLED:
+            self._actions.append(TakeBack(loaded, (waiting + 1) // 2))
+
+    def _start(self, now: float) -> None:
+        self._started += 1
+        worker = self.workers[self._started] = Worker(self._started, now)
+        self._set_alarm(now + self.sizes.start)
+        self._actions.append(Start(worker))
+
+    def _dismiss(self, worker: Worker) -> None:
+        """Have a worker end, when it has done what it was sent."""
+        if worker.state is State.STARTING:
+            self.kill(worker)
+        elif worker.state is State.READY:
+            self._retire(worker)
+
+    def _retire(self, worker: Worker) -> None:
+        worker.move(State.RETIRING)
+        self._hungry.pop(worker, None)
+        self._actions.append(End(worker))
+
+    def _is_spare(self, worker: Worker) -> bool:
+        return worker.is_idle and self.size > self.sizes.minimum
+
+    def _return(self, worker: Worker, count: int) -> None:
+        returned = [worker.sent.pop() for _ in range(count)]
+        returned.reverse()
+        for task in returned:
+            task.worker = None
+        if worker.planned and count:
+            self._forget_times(worker)
+        self.pending.push_back([task for task in returned if not task.done])
+
+    @staticmethod
+    def _forget_times(worker: Worker) -> None:
+        """Learn nothing from batches that were cut short."""
+        worker.planned = deque((0.0, []) for _ in worker.planned)
+
+    def _set_deadline(self, worker: Worker, now: float) -> None:
+        timeout = worker.sent[0].options.timeout if worker.sent else None
+        worker.deadline = math.inf if timeout is None else now + timeout
+        self._set_alarm(worker.deadline)
+
+    def _set_alarm(self, at: float) -> None:
+        self.alarm = min(self.alarm, at)

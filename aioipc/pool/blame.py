@@ -1,0 +1,68 @@
+"""Which part of an object can't be pickled: ``argument 2 -> .callback -> <lambda>``."""
+
+import pickle
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+__all__ = ["blame"]
+
+_DEPTH = 20
+_BREADTH = 1_000
+
+
+def blame(
+    function: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+) -> str:
+    """Name the part of a call that can't be pickled; empty if none is found."""
+    parts = [("the function", function)]
+    parts += ((f"argument {n}", value) for n, value in enumerate(args, 1))
+    parts += ((f"argument {name}", value) for name, value in (kwargs or {}).items())
+    for name, value in parts:
+        error = _why_not(value)
+        if error is not None:
+            return " -> ".join([name, *_path(value, _DEPTH)]) + f" ({error})"
+    return ""
+
+
+def _why_not(value: object) -> str | None:
+    try:
+        pickle.dumps(value)
+    except Exception as error:  # noqa: BLE001 - whatever a class of the user's raises
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _path(value: object, depth: int) -> list[str]:
+    """Return the steps to the innermost part that can't be pickled, and what it is."""
+    if depth:
+        for step, part in _parts(value):
+            if _why_not(part) is not None:
+                return [step, *_path(part, depth - 1)]
+    return [_describe(value)]
+
+
+def _parts(value: Any) -> Iterator[tuple[str, object]]:
+    match value:
+        case types.MethodType():
+            yield ".__self__", value.__self__
+        case Mapping():
+            for key, part in list(value.items())[:_BREADTH]:
+                yield f"[{key!r}]", part
+        case str() | bytes() | bytearray():
+            pass
+        case Sequence() | AbstractSet():
+            for n, part in enumerate(list(value)[:_BREADTH]):
+                yield f"[{n}]", part
+        case _:
+            if not isinstance(value, type | types.FunctionType | types.ModuleType):
+                for name, part in list(getattr(value, "__dict__", {}).items()):
+                    yield f".{name}", part
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, types.FunctionType):
+        code = value.__code__
+        return f"{value.__name__} at {code.co_filename}:{code.co_firstlineno}"
+    return f"a {type(value).__qualname__}"

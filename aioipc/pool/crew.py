@@ -1,0 +1,481 @@
+"""The workers of one pool on one event loop: carries out what the scheduler decides.
+
+Everything here runs in the loop, by its callbacks, and there is no task of our own: a
+pool can be opened in one task and closed in another. Only starting a process, and
+pickling or unpickling what is large, are done in threads.
+
+Note to the next reader. Resolving a call lets whoever waits for it go on at once, and
+it may come back here, to submit or to cancel. So a call is resolved only when all that
+belongs to it is as it should be, and never while the scheduler decides.
+"""
+
+import math
+import pickle
+import types
+from collections.abc import Callable
+from multiprocessing.context import BaseContext
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aioipc.errors import (
+    ClosedResourceError,
+    DecodeError,
+    EncodeError,
+    WorkerCrashed,
+    WorkerStartError,
+    how_it_ended,
+)
+from aioipc.pool import _scheduler as scheduling
+from aioipc.pool._scheduler import Scheduler, Sizes, State, Worker
+from aioipc.pool.blame import blame
+from aioipc.pool.guard import GUARD_EXIT_CODE, GUARD_MESSAGE
+from aioipc.pool.member import Launched, Member
+from aioipc.pool.outcomes import error_of, load_failure
+from aioipc.pool.task import Call
+from aioipc.transport.forks import forget_in_forks
+from aioipc.transport.loops import Loop, Timer
+from aioipc.transport.threads import Job, run_in_thread
+from aioipc.wire.frames import LARGE
+from aioipc.wire.pickles import Pickler, TooLarge, dumps_large, loads, loads_large
+from aioipc.wire.tasks import NO_TASK, Kind
+
+if TYPE_CHECKING:
+    from aioipc.pool.options import Options
+    from aioipc.transport.waiters import Waiter
+
+__all__ = ["Crew", "Launch"]
+
+_VALUE, _ERROR, _DONE, _READY = Kind.VALUE, Kind.ERROR, Kind.DONE, Kind.READY
+
+
+class Launch(NamedTuple):
+    """How a worker is started.
+
+    :ivar setup: arguments of `aioipc.worker.main.Setup`
+    :ivar dumps: pickles calls that the standard pickle can't, if there is such a thing
+    """
+
+    context: BaseContext
+    setup: dict[str, Any]
+    dumps: Callable[[Any], bytes] | None = None
+
+
+class Crew:
+    """The workers of one pool.
+
+    :ivar broken: what stopped it, if something has
+    :ivar open: calls that have no outcome yet
+    """
+
+    def __init__(self, loop: Loop, sizes: Sizes, launch: Launch) -> None:
+        self.loop = loop
+        self.scheduler = Scheduler(sizes, self._prepare)
+        self.members: dict[Worker, Member] = {}
+        self.broken: BaseException | None = None
+        self.closed = False
+        self.open: dict[Call, None] = {}
+        self.finished = self.failed = self.crashes = 0
+        self._launch = launch
+        self._starts: dict[Worker, Job[Launched]] = {}
+        self._numbers = 0
+        self._functions: dict[Any, int] = {}
+        self._pickled_functions: list[bytes] = [b""]  # by number
+        self._pickler = Pickler()
+        self._unsendable: list[tuple[Call, BaseException]] = []
+        self._start_error: BaseException | None = None
+        self._pump_is_due = False
+        self._timer: Timer | None = None
+        self._timer_at = math.inf
+        self._watchers: list[Waiter] = []
+        forget_in_forks(self)
+
+    # What the pool asks for
+
+    def submit(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: "Options",
+    ) -> Call:
+        """Begin a call."""
+        if self.broken is not None or self.closed:
+            self.check()
+        self._numbers = number = self._numbers + 1
+        call = Call(number, function, args, kwargs, options)
+        self.open[call] = None
+        scheduler = self.scheduler
+        scheduler.submitted(call)
+        if not self._pump_is_due and scheduler.is_urgent:
+            if scheduler.has_idle:
+                self.pump()
+            else:
+                self._pump_is_due = True
+                self.loop.call_soon(self.pump)
+        return call
+
+    def stop(self, call: Call, error: BaseException) -> None:
+        """Give a call an outcome before it has one, and stop the work on it."""
+        scheduler = self.scheduler
+        worker = call.worker
+        call.done = True
+        if worker is not None:
+            asked = scheduler.tail(call)
+            taken = self.members[worker].take_tokens(asked)
+            scheduler.took_back(worker, asked, taken)
+            scheduler.unwanted(call, monotonic())
+        elif not call.away:
+            scheduler.dropped(call)
+        self._resolve(call, None, error)
+        self.pump()
+        self._notify()
+
+    def pump(self) -> None:
+        """Do what there is to be done."""
+        self._pump_is_due = False
+        scheduler, now = self.scheduler, monotonic()
+        while actions := scheduler.decide(now):
+            for action in actions:
+                self._act(action)
+        if scheduler.alarm < self._timer_at:
+            self._set_timer(now)
+        while self._unsendable:
+            self._resolve_failed(*self._unsendable.pop())
+
+    def close(self, error: BaseException) -> None:
+        """Kill all workers; calls that have no outcome get `error`."""
+        self.closed = True
+        self.scheduler.sizes.minimum = 0
+        self.scheduler.forget_pending()
+        for call in list(self.open):
+            if call.worker is None:
+                self._resolve(call, None, error)
+        self.scheduler.kill_all()
+        self.pump()
+        for call in list(self.open):
+            call.done = True
+            self._resolve(call, None, error)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until a condition holds that calls and workers bring about."""
+        while not condition():
+            waiter = self.loop.waiter()
+            self._watchers.append(waiter)
+            await waiter
+
+    def has_no_calls(self) -> bool:
+        """Whether all calls have an outcome."""
+        return not self.open
+
+    def has_no_workers(self) -> bool:
+        """Whether all processes have ended, and none is being started."""
+        return not (self.members or self._starts)
+
+    def end_all(self) -> None:
+        """Have the workers end when they have nothing to do."""
+        self.scheduler.sizes.minimum = 0
+        self.scheduler.end_all()
+        self.pump()
+
+    def abandon(self) -> None:
+        """Kill all workers, without a loop."""
+        self.closed = True
+        for member in self.members.values():
+            member.kill()
+            member.close()
+
+    def forget(self) -> None:
+        """Leave the workers to the parent; in a fork."""
+        self.closed = True
+        for member in self.members.values():
+            member.forget()
+
+    # Actions
+
+    def _act(self, action: scheduling.Action) -> None:
+        worker = action.worker
+        match action:
+            case scheduling.Send(_, calls, given):
+                member = self.members[worker]
+                member.send_batch(calls, given, self._pickled_functions)
+            case scheduling.TakeBack(_, count):
+                taken = self.members[worker].take_tokens(count)
+                self.scheduler.took_back(worker, count, taken)
+            case scheduling.Start():
+                self._start(worker)
+            case scheduling.Interrupt(_, call):
+                self.members[worker].interrupt(call.number)
+            case scheduling.Kill():
+                if worker in self.members:
+                    self.members[worker].kill()
+            case scheduling.End():
+                self.members[worker].end()
+
+    def _start(self, worker: Worker) -> None:
+        context, setup, _ = self._launch
+        job = run_in_thread(lambda: Launched(context, setup), "start a worker")
+        self._starts[worker] = job
+
+        def started() -> None:
+            told = self.loop.call_soon(lambda: self._started(worker, job))
+            if not told and job.succeeded:
+                job.result().close()
+
+        job.then(started)
+
+    def _started(self, worker: Worker, job: Job[Launched]) -> None:
+        del self._starts[worker]
+        try:
+            launched = job.result()
+        except Exception as error:  # noqa: BLE001 - e.g. an initializer can't be pickled
+            self._start_error = error
+            self._died(worker, None)
+            return
+        member = self.members[worker] = Member(
+            launched,
+            self.loop,
+            lambda: self._handle(worker, member),
+            lambda exitcode: self._died(worker, exitcode),
+        )
+        if worker.state is State.KILLED:
+            member.kill()
+
+    # Pickling
+
+    def _prepare(self, call: Call) -> bool:
+        """Pickle a call that is to be sent; False if it can't be, now or at all."""
+        if call.arguments is not None:
+            return True
+        try:
+            call.arguments = self._encode(call)
+        except TooLarge:
+            self._prepare_in_thread(call)
+        except BaseException as error:  # noqa: BLE001 - whatever a class of the user's raises
+            self._cannot_send(call, error)
+        return call.arguments is not None
+
+    def _encode(self, call: Call) -> bytes:
+        function = call.function
+        number = self._functions.get(function) if _is_by_name(function) else 0
+        if number is None:
+            number = self._learn(function)
+        call.function_number = number
+        what = (
+            (call.args, call.kwargs) if number else (call.args, call.kwargs, function)
+        )
+        if self._launch.dumps is not None:
+            return self._launch.dumps(what)
+        pickled = self._pickler.dumps(what)
+        return pickled if isinstance(pickled, bytes) else b"".join(pickled)
+
+    def _learn(self, function: Callable[..., Any]) -> int:
+        dumps = self._launch.dumps
+        pickled = pickle.dumps(function) if dumps is None else dumps(function)
+        self._pickled_functions.append(pickled)
+        number = self._functions[function] = len(self._pickled_functions) - 1
+        return number
+
+    def _prepare_in_thread(self, call: Call) -> None:
+        number, function = call.function_number, call.function
+        what = (
+            (call.args, call.kwargs) if number else (call.args, call.kwargs, function)
+        )
+        call.away = True
+        job = run_in_thread(lambda: b"".join(dumps_large(what)), "dumps")
+
+        def pickled() -> None:
+            call.away = False
+            if call.done:
+                return
+            try:
+                call.arguments = job.result()
+            except BaseException as error:  # noqa: BLE001
+                self._cannot_send(call, error)
+            else:
+                self.scheduler.pending.push_back([call])
+            self.pump()
+
+        job.then(lambda: self.loop.call_soon(pickled))
+
+    def _cannot_send(self, call: Call, error: BaseException) -> None:
+        what = blame(call.function, call.args, call.kwargs)
+        failure = EncodeError(f"task {call.name} can't be sent: {what or error}")
+        failure.__cause__ = error
+        self._unsendable.append((call, failure))
+
+    # What workers say
+
+    def _handle(self, worker: Worker, member: Member) -> None:
+        messages, scheduler, now = member.messages, self.scheduler, monotonic()
+        while messages:
+            kind, number, body = messages.popleft()
+            if kind == _VALUE or (kind == _ERROR and number != NO_TASK):
+                call = scheduler.replied(worker, number, now)
+                if call is None:  # out of step: not to be trusted any more
+                    scheduler.kill(worker)
+                    break
+                if not call.done:
+                    self._take_reply(call, kind, body)
+            elif kind == _DONE and worker.batches:
+                member.batch_done()
+                scheduler.batch_done(worker, number * 1e-9, now)
+            elif kind == _READY:
+                scheduler.ready(worker, now)
+            elif kind == _ERROR:
+                self._start_error = error_of(load_failure(body), "the initializer")
+        if member.garbage:
+            scheduler.kill(worker)
+        self.pump()
+        self._notify()
+
+    def _take_reply(self, call: Call, kind: int, body: bytes) -> None:
+        if len(body) >= LARGE:
+            call.away = True
+            job = run_in_thread(lambda: loads_large(body), "loads")
+            job.then(lambda: self.loop.call_soon(lambda: self._loaded(call, kind, job)))
+            return
+        try:
+            value = loads(body)
+        except BaseException as error:  # noqa: BLE001 - whatever a class of the user's raises
+            self._resolve_failed(call, _cannot_load(call, error))
+            return
+        if kind == _VALUE:
+            # `_resolve`, written out: this is on every call's path.
+            self.finished += 1
+            del self.open[call]
+            call.resolve(value)
+        else:
+            self._resolve_failed(call, error_of(value, call.name))
+
+    def _loaded(self, call: Call, kind: int, job: Job[Any]) -> None:
+        if call.done:
+            return
+        try:
+            value = job.result()
+        except BaseException as error:  # noqa: BLE001
+            self._resolve_failed(call, _cannot_load(call, error))
+            return
+        if kind == _VALUE:
+            self._resolve(call, value, None)
+        else:
+            self._resolve_failed(call, error_of(value, call.name))
+
+    # Ends
+
+    def _died(self, worker: Worker, exitcode: int | None) -> None:
+        scheduler, now = self.scheduler, monotonic()
+        member = self.members.pop(worker, None)
+        was_starting = worker.state is State.STARTING
+        unbegun = 0
+        if member is not None:
+            unbegun = member.count_unbegun(worker.sent)
+            if member.garbage:  # tokens are not to be trusted either
+                unbegun = max(0, len(worker.sent) - 1)
+        crashed = scheduler.died(worker, unbegun, now)
+        self.crashes += bool(crashed)
+        if was_starting and exitcode is not None and self._start_error is None:
+            ended = f"a worker {how_it_ended(exitcode)} while it was starting"
+            self._start_error = WorkerStartError(ended)
+        failures = [
+            (call, self._crash_of(call, member))
+            for call in crashed
+            if not self._is_retried(call, now)
+        ]
+        if member is not None:
+            member.close()
+        if exitcode == GUARD_EXIT_CODE and was_starting:
+            self._break(WorkerStartError(GUARD_MESSAGE))
+        elif scheduler.gives_up:
+            self._give_up()
+        for call, error in failures:
+            self._resolve_failed(call, error)
+        self.pump()
+        self._notify()
+
+    def _is_retried(self, call: Call, now: float) -> bool:
+        if call.tries >= call.options.retries:
+            return False
+        self.scheduler.retry(call, now)
+        return True
+
+    def _crash_of(self, call: Call, member: Member | None) -> WorkerCrashed:
+        if member is None:
+            return WorkerCrashed(call.name, None, None)
+        hint = ""
+        if member.garbage:
+            start = member.garbage[:16]
+            hint = f"the pool killed it, because {start!r} was written to its channel"
+        return WorkerCrashed(
+            call.name, member.pid, member.exitcode, member.crash_log, hint
+        )
+
+    def _give_up(self) -> None:
+        cause = self._start_error
+        error = WorkerStartError(
+            f"{scheduling.INTENSITY} workers in {scheduling.PERIOD:g} s ended before "
+            f"they were ready" + (f": {cause}" if cause else "")
+        )
+        error.__cause__ = cause
+        self._break(error)
+
+    def _break(self, error: BaseException) -> None:
+        if self.broken is None:
+            self.broken = error
+            self.scheduler.sizes.minimum = self.scheduler.sizes.maximum = 0
+            self.scheduler.resized()
+            for call in self.scheduler.forget_pending():
+                self._resolve_failed(call, error)
+
+    def _resolve_failed(self, call: Call, error: BaseException) -> None:
+        if not call.done:
+            self.failed += 1
+            self._resolve(call, None, error)
+
+    def _resolve(self, call: Call, value: Any, error: BaseException | None) -> None:
+        self.open.pop(call, None)
+        if error is None:
+            self.finished += 1
+        call.resolve(value, error)
+
+    def check(self) -> None:
+        """Raise if nothing can be submitted any more."""
+        if self.broken is not None:
+            raise WorkerStartError(str(self.broken)) from self.broken
+        if self.closed:
+            raise ClosedResourceError("the pool is closed")
+
+    def _notify(self) -> None:
+        if self._watchers:
+            watchers, self._watchers = self._watchers, []
+            for waiter in watchers:
+                waiter.resume()
+
+    # Time
+
+    def _set_timer(self, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        at = self._timer_at = self.scheduler.alarm
+        self._timer = self.loop.call_later(max(0.0, at - now), self._tick)
+
+    def _tick(self) -> None:
+        self._timer, self._timer_at = None, math.inf
+        for call in self.scheduler.tick(monotonic()):
+            seconds = call.options.timeout
+            late = TimeoutError(f"task {call.name} took longer than {seconds:g} s")
+            self.stop(call, late)
+        self.pump()
+
+
+def _is_by_name(function: Callable[..., Any]) -> bool:
+    """Whether a function is pickled by its name, so that once is enough."""
+    if isinstance(function, types.BuiltinFunctionType):
+        return isinstance(function.__self__, types.ModuleType)
+    return isinstance(function, types.FunctionType | type)
+
+
+def _cannot_load(call: Call, error: BaseException) -> DecodeError:
+    cause = f"{type(error).__name__}: {error}"
+    failure = DecodeError(f"the result of task {call.name} can't be unpickled: {cause}")
+    failure.__cause__ = error
+    return failure

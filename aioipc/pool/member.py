@@ -1,0 +1,328 @@
+"""One worker process, and the coordinator's end of its private channel.
+
+`launch` starts the process, in a thread. A `Member` then belongs to the loop: it sends
+without blocking, brings what arrives to its `on_messages`, and tells of the end once,
+by `on_death`, after everything that the worker had said.
+"""
+
+import contextlib
+import fcntl
+import os
+import signal
+import struct
+import termios
+from collections import deque
+from collections.abc import Callable, Sequence
+from multiprocessing.context import BaseContext
+from typing import TYPE_CHECKING, Any
+
+from aioipc.bridge.insides import is_served_by_forkserver
+from aioipc.transport.choice import open_watch
+from aioipc.transport.forks import starting
+from aioipc.transport.loops import Loop
+from aioipc.wire.tasks import (
+    COOKIE_SIZE,
+    NO_TASK,
+    Kind,
+    MessageDecoder,
+    encode_batch,
+    encode_header,
+)
+from aioipc.worker.channel import Endpoints
+from aioipc.worker.main import Setup, serve
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
+    from aioipc.pool.task import Call
+    from aioipc.transport.watches import Watch
+
+__all__ = ["PROCESS_NAME", "Launched", "Member", "launch"]
+
+PROCESS_NAME = "aioipc worker"
+
+_PIPE_SIZE = 1 << 18
+_CHUNK = 1 << 14
+"""Bytes that one read takes: some 500 replies, which keep the loop for about 2 ms."""
+
+_BULK = 1 << 20
+_LOG_SIZE = 1 << 14
+_NUMBER = struct.Struct("!Q")
+_INT = struct.Struct("i")
+_REAPING = 1.0
+"""Seconds within which an ended process has an exit code."""
+
+
+class Launched:
+    """A started process and the descriptors that are ours; all still blocking."""
+
+    def __init__(self, context: BaseContext, setup: dict[str, Any]) -> None:
+        self.cookie = os.urandom(COOKIE_SIZE)
+        self.fds: list[int] = []
+        theirs: list[int] = []
+        try:
+            tasks, self.tasks = self._pipe()
+            self.replies, replies = self._pipe()
+            interrupts, self.interrupts = self._pipe()
+            lifeline, self.lifeline = self._pipe()
+            theirs = [tasks, replies, interrupts, lifeline]
+            self.tokens = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK)
+            self.crash_log = os.memfd_create("aioipc crash log")
+            self.fds += self.tokens, self.crash_log
+            for fd in (tasks, self.replies):
+                with contextlib.suppress(OSError):  # a user's pipes are limited
+                    fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+            ends = Endpoints(
+                tasks, replies, self.tokens, interrupts, lifeline, self.crash_log
+            )
+            is_fork = context.get_start_method() == "fork"
+            factory: Any = context
+            self.process: BaseProcess = factory.Process(
+                target=serve,
+                name=PROCESS_NAME,
+                args=(ends, Setup(cookie=self.cookie, is_fork=is_fork, **setup)),
+                daemon=True,  # so that it is no reason for a program not to end
+            )
+            with starting():
+                self.process.start()
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            for fd in theirs:
+                os.close(fd)
+                self.fds.remove(fd)
+
+    def _pipe(self) -> tuple[int, int]:
+        pipe = os.pipe()
+        self.fds += pipe
+        return pipe
+
+    def close(self) -> None:
+        """Close our descriptors: the worker is killed by its lifeline then."""
+        while self.fds:
+            os.close(self.fds.pop())
+
+
+launch = Launched
+
+
+class Member:
+    """A worker process, in the coordinator's loop.
+
+    :param on_messages: called when `messages` has something new
+    :param on_death: called once, with the exit code, or None if that is not to be had
+    """
+
+    def __init__(
+        self,
+        launched: Launched,
+        loop: Loop,
+        on_messages: Callable[[], None],
+        on_death: Callable[[int | None], None],
+    ) -> None:
+        self._launched = launched
+        self._loop = loop
+        self._on_messages = on_messages
+        self._on_death = on_death
+        self.process = launched.process
+        self.pid = launched.process.pid
+        self.exitcode: int | None = None
+        self._decoder = MessageDecoder(launched.cookie)
+        self.messages = self._decoder.messages
+        self._cookie = launched.cookie
+        self._known: set[int] = set()  # functions that the worker has been sent
+        self._unsent: list[memoryview] = []
+        self._written = 0
+        self._batches: deque[tuple[int, Call]] = deque()  # where each ends; its first
+        self._writing: Watch | None = None
+        self._pidfd = -1
+        self._reading = self._watching = None
+        for fd in (launched.tasks, launched.replies, launched.interrupts):
+            os.set_blocking(fd, False)
+        self._reading = self._watch(launched.replies, "read", self._read)
+        try:
+            self._pidfd = os.pidfd_open(self.pid or 0)
+        except OSError:  # it is gone, and somebody has reaped it
+            loop.call_soon(self._end)
+            return
+        if is_served_by_forkserver(self.process):
+            fd = self.process.sentinel  # brings the exit code
+        else:
+            fd = self._pidfd
+        self._watching = self._watch(fd, "read", self._end)
+
+    @property
+    def garbage(self) -> bytes:
+        """The start of what arrived and is no message, if that has happened."""
+        return self._decoder.garbage
+
+    @property
+    def crash_log(self) -> str:
+        """What faulthandler has written."""
+        return os.pread(self._launched.crash_log, _LOG_SIZE, 0).decode(errors="replace")
+
+    def send_batch(
+        self, calls: "Sequence[Call]", given: int, functions: Sequence[bytes]
+    ) -> None:
+        """Send tasks, and tokens for all but the first `given` ones.
+
+        :param functions: pickles, by number
+        """
+        parts: list[bytes] = []
+        for call in calls:
+            number = call.function_number
+            if number and number not in self._known:
+                self._known.add(number)
+                body = functions[number]
+                parts += self._header(Kind.FUNCTION, number, len(body)), body
+        body = encode_batch(
+            [
+                (call.number, call.function_number, call.arguments or b"")
+                for call in calls
+            ]
+        )
+        parts.append(self._header(Kind.BATCH, given, sum(map(len, body))))
+        parts += body
+        if len(calls) > given:
+            os.eventfd_write(self._launched.tokens, len(calls) - given)
+        message = b"".join(parts) if len(calls) > 1 or len(body[1]) < _BULK else None
+        if message is not None:
+            parts = [message]
+        end = self._written + sum(map(len, self._unsent)) + sum(map(len, parts))
+        self._batches.append((end, calls[0]))
+        self._write(parts)
+
+    def batch_done(self) -> None:
+        """Note that the worker is done with a batch."""
+        self._batches.popleft()
+
+    def take_tokens(self, count: int) -> int:
+        """Take up to `count` tokens, return how many there were."""
+        tokens = self._launched.tokens
+        for taken in range(count):
+            try:
+                os.read(tokens, 8)
+            except BlockingIOError:
+                return taken
+        return count
+
+    def count_unbegun(self, sent: "Sequence[Call]") -> int:
+        """How many of the last tasks that it was sent it had not begun; at its end."""
+        count = self.take_tokens(len(sent))
+        unread = _INT.unpack(
+            fcntl.ioctl(self._launched.tasks, termios.FIONREAD, bytes(_INT.size))
+        )[0]
+        for end, first in self._batches:
+            if end > self._written - unread and first in sent:
+                return max(count, len(sent) - list(sent).index(first))
+        return count
+
+    def interrupt(self, number: int) -> None:
+        """Raise an exception in the worker, if it is at that task."""
+        with contextlib.suppress(OSError):  # it is gone, or has not read the others
+            os.write(self._launched.interrupts, _NUMBER.pack(number))
+
+    def end(self) -> None:
+        """Have the worker end when it has done what it was sent."""
+        self._write([self._header(Kind.END, NO_TASK, 0)])
+
+    def kill(self) -> None:
+        """Kill the worker."""
+        with contextlib.suppress(ProcessLookupError):
+            if self._pidfd >= 0:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def forget(self) -> None:
+        """Leave the worker to the parent; in a fork."""
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+        self._launched.close()
+
+    def close(self) -> None:
+        """Let everything go; the worker dies if it is alive."""
+        for watch in (self._reading, self._writing, self._watching):
+            if watch is not None:
+                watch.close()
+        self._reading = self._writing = self._watching = None
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+        self._launched.close()
+
+    def _header(self, kind: Kind, number: int, size: int) -> bytes:
+        return encode_header(self._cookie, kind, number, size)
+
+    def _watch(self, fd: int, direction: Any, step: Callable[[], bool]) -> "Watch":
+        watch = open_watch(self._loop, fd, direction, step, None)
+        watch.finish()
+        return watch
+
+    def _write(self, parts: list[bytes]) -> None:
+        was_writing = bool(self._unsent)
+        self._unsent += map(memoryview, parts)
+        if not was_writing and not self._flush():
+            if self._writing is None:
+                self._writing = open_watch(
+                    self._loop, self._launched.tasks, "write", self._flush, None
+                )
+            self._writing.finish()
+
+    def _flush(self) -> bool:
+        unsent = self._unsent
+        while unsent:
+            try:
+                count = os.writev(self._launched.tasks, unsent[:64])
+            except BlockingIOError:
+                return False
+            except OSError:  # it is dying: `count_unbegun` tells what it has not read
+                return True
+            self._written += count
+            while unsent and count >= len(unsent[0]):
+                count -= len(unsent.pop(0))
+            if count:
+                unsent[0] = unsent[0][count:]
+        return True
+
+    def _read(self) -> bool:
+        """Take in what is there; True at the end."""
+        decoder = self._decoder
+        try:
+            if decoder.room:
+                count = os.readv(self._launched.replies, [decoder.room[:_BULK]])
+                if count:
+                    decoder.filled(count)
+            else:
+                data = os.read(self._launched.replies, _CHUNK)
+                count = len(data)
+                decoder.feed(data)
+        except BlockingIOError:
+            return False
+        if decoder.messages or decoder.garbage:
+            self._on_messages()
+        if not count:
+            self.kill()  # it ends anyway, or a task has closed its channel
+        return not count
+
+    def _end(self) -> bool:
+        """Bring the last messages, then the exit code."""
+        replies = self._launched.replies
+        while self._launched.fds and _has_bytes(replies):
+            self._read()
+        self._reap(_REAPING)
+        return True
+
+    def _reap(self, patience: float) -> None:
+        exitcode = self.process.exitcode
+        if exitcode is None and patience > 0 and self._watching is not None:
+            # Another thread has it from the kernel, and has not noted it yet.
+            self._loop.call_later(0.001, lambda: self._reap(patience - 0.001))
+            return
+        if exitcode is not None:
+            self.process.join()  # does not wait, but forgets the child
+        self.exitcode = exitcode
+        self._on_death(exitcode)
+
+
+def _has_bytes(fd: int) -> bool:
+    return _INT.unpack(fcntl.ioctl(fd, termios.FIONREAD, bytes(_INT.size)))[0] > 0

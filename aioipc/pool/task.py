@@ -1,0 +1,183 @@
+"""One call of a function in a worker: as the pool sees it, and as its user does."""
+
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from aioipc.errors import TaskCancelled
+
+if TYPE_CHECKING:
+    from aioipc.pool._scheduler import Worker
+    from aioipc.pool.crew import Crew
+    from aioipc.pool.options import Options
+    from aioipc.transport.waiters import Waiter
+
+__all__ = ["Call", "PoolTask"]
+
+T = TypeVar("T")
+
+
+class Call:
+    """One call, from its submission to its outcome.
+
+    :ivar number: which no other call of the pool has
+    :ivar key: what its time is measured by: calls with the same key take about the same
+    :ivar arguments: pickled, once it is to be sent
+    :ivar worker: to which it has been sent
+    :ivar away: whether a thread is pickling it, or unpickling its result
+    :ivar done: whether it has an outcome, or none is wanted any more
+    """
+
+    __slots__ = (
+        "_then",
+        "args",
+        "arguments",
+        "away",
+        "done",
+        "error",
+        "function",
+        "function_number",
+        "key",
+        "kwargs",
+        "number",
+        "options",
+        "tries",
+        "value",
+        "waiter",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: "Options",
+    ) -> None:
+        self.number = number
+        self.function = function
+        self.key: object = function
+        self.args = args
+        self.kwargs = kwargs
+        self.options = options
+        self.arguments: bytes | None = None
+        self.function_number = 0
+        self.worker: Worker | None = None
+        self.tries = 0
+        self.away = False
+        self.done = False
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.waiter: Waiter | None = None
+        self._then: list[Callable[[], Any]] | None = None
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        function = self.function
+        return self.options.name or getattr(function, "__qualname__", repr(function))
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a worker is at it, as far as is known."""
+        return self.worker is not None and self.worker.sent[0] is self
+
+    def resolve(self, value: Any, error: BaseException | None = None) -> None:
+        """Give it its outcome; whoever waits may go on before this returns."""
+        self.value, self.error = value, error
+        self.done = True
+        self.args, self.kwargs, self.arguments = (), {}, None
+        if self.waiter is not None:
+            self.waiter.resume()
+        if self._then is not None:
+            for function in self._then:
+                function()
+
+    def then(self, function: Callable[[], Any]) -> None:
+        """Have `function` called in the loop when there is an outcome, or now."""
+        if self.done:
+            function()
+        elif self._then is None:
+            self._then = [function]
+        else:
+            self._then.append(function)
+
+    def result(self) -> Any:
+        """Return or raise the outcome."""
+        if self.error is not None:
+            try:
+                raise self.error
+            finally:
+                del self  # or the traceback would keep it
+        return self.value
+
+
+class PoolTask(Generic[T]):
+    """A task that has been submitted: await it for its result.
+
+    Any number of tasks of the event loop may await it, also later. A cancelled await
+    leaves the task running: `cancel` stops it.
+    """
+
+    __slots__ = ("_call", "_crew")
+
+    def __init__(self, call: Call, crew: "Crew") -> None:
+        self._call = call
+        self._crew = crew
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        call = self._call
+        if not call.done:
+            waiter = self._crew.loop.waiter()
+            call.then(waiter.resume)
+            yield from waiter.__await__()
+        return call.result()
+
+    def cancel(self) -> bool:
+        """Stop the task as its `on_cancel` says; False if it is done already.
+
+        It is done at once: whoever awaits it gets TaskCancelled. With "shield" a task
+        that has begun is not cancelled, and False is returned.
+        """
+        call = self._call
+        if call.done or (call.has_begun and call.options.on_cancel == "shield"):
+            return False
+        self._crew.stop(call, TaskCancelled(f"task {call.name} was cancelled"))
+        return True
+
+    def done(self) -> bool:
+        """Return whether it has ended: with a result, with an error or cancelled."""
+        return self._call.done
+
+    def cancelled(self) -> bool:
+        """Return whether it was cancelled."""
+        return isinstance(self._call.error, TaskCancelled)
+
+    def exception(self) -> BaseException | None:
+        """Return the error that it ended with, or None.
+
+        :raises RuntimeError: if it is not done
+        """
+        if not self._call.done:
+            raise RuntimeError(f"{self!r} is not done")
+        return self._call.error
+
+    @property
+    def started(self) -> bool:
+        """Whether a worker has begun it."""
+        return self._call.has_begun or (self._call.done and not self.cancelled())
+
+    @property
+    def name(self) -> str:
+        """The function's name, or the one that `options` gave it."""
+        return self._call.name
+
+    def __repr__(self) -> str:
+        call = self._call
+        if not call.done:
+            state = "running" if call.has_begun else "pending"
+        elif call.error is None:
+            state = "finished"
+        else:
+            state = "cancelled" if self.cancelled() else f"failed {call.error!r}"
+        return f"<PoolTask {call.number} {call.name} {state}>"
