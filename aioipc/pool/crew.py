@@ -4,9 +4,9 @@ Everything here runs in the loop, by its callbacks, and there is no task of our 
 pool can be opened in one task and closed in another. Only starting a process, and
 pickling or unpickling what is large, are done in threads.
 
-Note to the next reader. Resolving a call lets whoever waits for it go on at once, and
-it may come back here, to submit or to cancel. So a call is resolved only when all that
-belongs to it is as it should be, and never while the scheduler decides.
+Note to the next reader. A reply lets whoever waits for it go on at once, and it may
+come back here, to submit or to cancel. So a call is resolved only when all that belongs
+to it is as it should be, and never while the scheduler decides.
 """
 
 import math
@@ -340,10 +340,12 @@ class Crew:
             self._resolve_failed(call, _cannot_load(call, error))
             return
         if kind == _VALUE:
-            # `_resolve`, written out: this is on every call's path.
             self.finished += 1
             del self.open[call]
+            waiter, call.waiter = call.waiter, None
             call.resolve(value)
+            if waiter is not None:
+                waiter.resume()  # not `wake`: this is a callback of the loop's
         else:
             self._resolve_failed(call, error_of(value, call.name))
 
@@ -448,7 +450,7 @@ class Crew:
         if self._watchers:
             watchers, self._watchers = self._watchers, []
             for waiter in watchers:
-                waiter.resume()
+                waiter.wake()
 
     # Time
 

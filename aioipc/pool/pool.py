@@ -17,7 +17,9 @@ from aioipc.bridge.handover import plain
 from aioipc.errors import ClosedResourceError, TaskCancelled
 from aioipc.pool._scheduler import Sizes, State
 from aioipc.pool.crew import Crew, Launch
+from aioipc.pool.executor import PoolExecutor
 from aioipc.pool.guard import check_guard
+from aioipc.pool.maps import MapResults
 from aioipc.pool.options import OnCancel, Options
 from aioipc.pool.task import Call, PoolTask
 from aioipc.transport.loops import NOWHERE, Loop, running_loop, settle
@@ -97,7 +99,16 @@ class _Front(Pool):
         buffersize: int | None = None,
         return_exceptions: bool = False,
     ) -> Results[Any]:
-        raise NotImplementedError
+        return MapResults(
+            self._crew_here(),
+            self._options,
+            function,
+            iterables,
+            unpack=False,
+            ordered=True,
+            buffersize=buffersize,
+            return_exceptions=return_exceptions,
+        )
 
     def map_unordered(
         self,
@@ -107,7 +118,16 @@ class _Front(Pool):
         buffersize: int | None = None,
         return_exceptions: bool = False,
     ) -> Results[Any]:
-        raise NotImplementedError
+        return MapResults(
+            self._crew_here(),
+            self._options,
+            function,
+            iterables,
+            unpack=False,
+            ordered=False,
+            buffersize=buffersize,
+            return_exceptions=return_exceptions,
+        )
 
     def starmap(
         self,
@@ -118,7 +138,23 @@ class _Front(Pool):
         buffersize: int | None = None,
         return_exceptions: bool = False,
     ) -> Results[Any]:
-        raise NotImplementedError
+        return MapResults(
+            self._crew_here(),
+            self._options,
+            function,
+            (items,),
+            unpack=True,
+            ordered=True,
+            buffersize=buffersize,
+            return_exceptions=return_exceptions,
+        )
+
+    def as_executor(self) -> PoolExecutor:
+        """Return an executor for code that knows `concurrent.futures` only.
+
+        It takes calls from any thread, for the event loop that this is called in.
+        """
+        return PoolExecutor(self._crew_here(), self._options)
 
     def _crew_here(self) -> Crew:
         """Return the workers, for a call from the loop that they serve."""

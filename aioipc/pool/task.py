@@ -22,6 +22,7 @@ class Call:
     :ivar number: which no other call of the pool has
     :ivar key: what its time is measured by: calls with the same key take about the same
     :ivar arguments: pickled, once it is to be sent
+    :ivar size: how many items of a map it stands for
     :ivar worker: to which it has been sent
     :ivar away: whether a thread is pickling it, or unpickling its result
     :ivar done: whether it has an outcome, or none is wanted any more
@@ -40,6 +41,7 @@ class Call:
         "kwargs",
         "number",
         "options",
+        "size",
         "tries",
         "value",
         "waiter",
@@ -63,6 +65,7 @@ class Call:
         self.arguments: bytes | None = None
         self.function_number = 0
         self.worker: Worker | None = None
+        self.size = 1
         self.tries = 0
         self.away = False
         self.done = False
@@ -83,12 +86,12 @@ class Call:
         return self.worker is not None and self.worker.sent[0] is self
 
     def resolve(self, value: Any, error: BaseException | None = None) -> None:
-        """Give it its outcome; whoever waits may go on before this returns."""
+        """Give it its outcome, and wake whoever waits."""
         self.value, self.error = value, error
         self.done = True
         self.args, self.kwargs, self.arguments = (), {}, None
         if self.waiter is not None:
-            self.waiter.resume()
+            self.waiter.wake()
         if self._then is not None:
             for function in self._then:
                 function()
@@ -129,7 +132,7 @@ class PoolTask(Generic[T]):
         call = self._call
         if not call.done:
             waiter = self._crew.loop.waiter()
-            call.then(waiter.resume)
+            call.then(waiter.wake)
             yield from waiter.__await__()
         return call.result()
 

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -30,10 +30,10 @@ running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_runn
 
 
 class Timer(Protocol):
-    """A call that is to come."""
+    """A call that is to come, or a task that runs."""
 
     def cancel(self) -> Any:
-        """Have it not come."""
+        """Have it not come, or end."""
         ...
 
 
@@ -83,6 +83,10 @@ class Loop(ABC):
         """Have `function` called in it after some time; from within it."""
 
     @abstractmethod
+    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Timer:
+        """Run a task in it, which must not raise; from within it."""
+
+    @abstractmethod
     def waiter(self) -> Waiter:
         """Return something for the current task to wait for."""
 
@@ -116,19 +120,11 @@ class AsyncioLoop(Loop):
     def call_later(self, seconds: float, function: Callable[[], Any]) -> Timer:
         return self.loop.call_later(seconds, function)
 
+    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Timer:
+        return self.loop.create_task(function())
+
     def waiter(self) -> Waiter:
         return DirectFuture(loop=self.loop)
-
-
-async def _call_later(
-    sleep: Callable[[float], Awaitable[None]],
-    scope: Any,
-    seconds: float,
-    function: Callable[[], Any],
-) -> None:
-    with scope:
-        await sleep(seconds)
-        function()
 
 
 class TrioLoop(Loop):
@@ -158,10 +154,20 @@ class TrioLoop(Loop):
         return True
 
     def call_later(self, seconds: float, function: Callable[[], Any]) -> Timer:
+        async def call() -> None:
+            await self._trio.sleep(seconds)
+            function()
+
+        return self.spawn(call)
+
+    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Timer:
         scope = self._trio.CancelScope()
-        self._trio.lowlevel.spawn_system_task(
-            _call_later, self._trio.sleep, scope, seconds, function
-        )
+
+        async def run() -> None:
+            with scope:
+                await function()
+
+        self._trio.lowlevel.spawn_system_task(run)
         return scope
 
     def waiter(self) -> Waiter:
@@ -184,6 +190,9 @@ class _Nowhere(Loop):
         return False
 
     def call_later(self, seconds: float, function: Callable[[], Any]) -> Timer:
+        raise NotImplementedError
+
+    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Timer:
         raise NotImplementedError
 
     def waiter(self) -> Waiter:

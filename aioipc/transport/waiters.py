@@ -1,4 +1,4 @@
-"""What a task waits for until someone calls `resume`; one for each wait."""
+"""What a task waits for until someone calls `wake` or `resume`; one for each wait."""
 
 import asyncio
 import sys
@@ -12,8 +12,15 @@ __all__ = ["DirectFuture", "TrioWaiter", "Waiter"]
 class Waiter(Awaitable[None], Protocol):
     """Something to be awaited once, by one task."""
 
+    def wake(self) -> None:
+        """Have the task go on, soon; from anywhere in its loop."""
+        ...
+
     def resume(self) -> None:
-        """Have the task go on, now or soon; without effect if it has been cancelled."""
+        """Have the task go on, now if possible; from a callback of the loop's only.
+
+        A task can't go on within another task.
+        """
         ...
 
 
@@ -42,6 +49,12 @@ class DirectFuture(asyncio.Future[None]):
         assert self._in is not None
         self._in.run(self._go_on, self)
 
+    def wake(self) -> None:
+        """Have the task go on, soon."""
+        if not self.done():
+            self.set_result(None)
+            self.get_loop().call_soon(self._go_on, self, context=self._in)
+
     def fail(self, error: Exception) -> None:
         """Have the task raise `error`, soon."""
         self.set_exception(error)
@@ -66,6 +79,8 @@ class TrioWaiter:
     def __await__(self) -> Generator[Any, Any, None]:
         return self._event.wait().__await__()
 
-    def resume(self) -> None:
-        """Have the task go on."""
+    def wake(self) -> None:
+        """Have the task go on, soon."""
         self._event.set()
+
+    resume = wake

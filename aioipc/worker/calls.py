@@ -7,6 +7,7 @@ from typing import Any
 
 from aioipc.wire.pickles import Pickler, TooLarge, dumps_large
 from aioipc.wire.tasks import INLINE, Kind
+from aioipc.worker.chunks import ChunkResult
 from aioipc.worker.failures import describe
 from aioipc.worker.interrupts import Interrupts
 
@@ -54,6 +55,8 @@ class Calls:
         try:
             return Kind.VALUE, self._dumps(value)
         except BaseException as error:  # noqa: BLE001
+            if isinstance(value, ChunkResult):
+                return Kind.VALUE, self._dumps(value.salvage())
             return _failed(error, "pickle")
 
     def _load(self, number: int) -> Callable[..., Any]:

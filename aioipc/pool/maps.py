@@ -1,0 +1,321 @@
+"""`map` and its like: a stream of items in, a stream of results out.
+
+Items are read as results are taken: what is read and not yet yielded is bounded. Items
+that take little time travel in chunks of about `CHUNK_TIME`, measured as they go.
+"""
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from aioipc.abc import Items, Results
+from aioipc.errors import TaskCancelled
+from aioipc.pool.outcomes import error_of
+from aioipc.worker.chunks import ChunkResult, call_each
+
+if TYPE_CHECKING:
+    from aioipc.pool.crew import Crew
+    from aioipc.pool.options import Options
+    from aioipc.pool.task import Call
+    from aioipc.transport.loops import Timer
+
+__all__ = ["MapResults"]
+
+CHUNK_TIME = 0.004
+"""Seconds of work in a chunk."""
+
+CHUNK_LIMIT = 8_192
+"""Items in a chunk, at most."""
+
+AHEAD = 8
+"""Chunks for each worker that are under way or wait to be yielded, at most."""
+
+_GROWTH = 8  # a chunk is at most so many times as long as the one before
+_LEARNING = 0.5  # the weight of a new measurement
+
+
+class MapResults(Results[Any]):
+    """The results of one map; see `aioipc.abc.Pool.map`."""
+
+    def __init__(
+        self,
+        crew: "Crew",
+        options: "Options",
+        function: Callable[..., Any],
+        iterables: tuple[Items[Any], ...],
+        *,
+        unpack: bool,
+        ordered: bool,
+        buffersize: int | None,
+        return_exceptions: bool,
+    ) -> None:
+        if not iterables:
+            raise TypeError("map needs at least one iterable")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be at least 1, or None")
+        self._crew = crew
+        self._options = options
+        self._function = function
+        self._unpack = unpack or len(iterables) > 1
+        self._ordered = ordered
+        self._go_on = return_exceptions
+        self._buffersize = buffersize
+        self._workers = crew.scheduler.sizes.maximum
+        self._source = _open(crew, iterables, self._fill_and_wake)
+        self._ready: deque[Any] = deque()
+        self._chunks: deque[Call] = deque()  # under way, and done but not looked at
+        self._error: BaseException | None = None  # to be raised behind `_ready`
+        self._under_way = 0  # items that have been read and not yielded
+        self._each: float | None = None  # seconds that an item takes
+        self._size = 1  # of the next chunk
+        self._waiters: list[Any] = []
+        self._over = False
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._ready:
+            return self._ready.popleft()
+        while not self._ready:
+            self._fill()
+            self._look_at_chunks()
+            if self._ready:
+                break
+            if self._error is not None:
+                error = self._error
+                self._stop()
+                raise error
+            if self._over or (not self._chunks and self._source.ended):
+                self._stop()
+                self._raise_source_error()
+                raise StopAsyncIteration
+            waiter = self._crew.loop.waiter()
+            self._waiters.append(waiter)
+            await waiter
+        return self._ready.popleft()
+
+    async def aclose(self) -> None:
+        self._stop()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_over", True):
+            self._stop()
+
+    def _fill(self) -> None:
+        """Read items and begin chunks of them, as far as is allowed."""
+        source = self._source
+        while not source.ended and self._error is None and not self._over:
+            room = self._room()
+            if room < 1:
+                return
+            items = source.take(room)
+            if not items:
+                return
+            self._begin(items)
+
+    def _room(self) -> int:
+        """How many items the next chunk may have."""
+        if len(self._chunks) >= AHEAD * self._workers:
+            return 0
+        if self._buffersize is None:
+            return self._size
+        left = self._buffersize - self._under_way - len(self._ready)
+        share = max(1, self._buffersize // (2 * self._workers))
+        return min(left, self._size, share)
+
+    def _begin(self, items: list[Any]) -> None:
+        how = {"unpack": self._unpack, "go_on": self._go_on}
+        call = self._crew.submit(call_each, (self._function, items), how, self._options)
+        call.key = self._function  # to be measured apart from other maps
+        call.size = len(items)
+        self._under_way += len(items)
+        self._chunks.append(call)
+        call.then(self._fill_and_wake)
+
+    def _fill_and_wake(self) -> None:
+        if self._over:
+            return
+        self._measure()
+        self._fill()
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.wake()
+
+    def _measure(self) -> None:
+        """Take the time of an item from the chunks that are done."""
+        for call in self._chunks:
+            if not call.done or call.key is None:
+                continue
+            call.key = None
+            if isinstance(call.value, ChunkResult) and call.value.values:
+                each = call.value.seconds / len(call.value.values)
+                known = self._each
+                self._each = (
+                    each if known is None else known + _LEARNING * (each - known)
+                )
+        if self._each is not None and self._options.timeout is None:
+            wanted = int(CHUNK_TIME / max(self._each, 1e-9))
+            self._size = max(1, min(wanted, CHUNK_LIMIT, self._size * _GROWTH))
+
+    def _look_at_chunks(self) -> None:
+        """Move what can be yielded to `_ready`."""
+        while self._error is None:
+            call = self._next_done()
+            if call is None:
+                return
+            self._under_way -= call.size
+            if call.error is None:
+                self._take(call.value)
+            elif self._go_on:
+                self._ready.extend([call.error] * call.size)
+            else:
+                self._error = call.error
+
+    def _next_done(self) -> "Call | None":
+        chunks = self._chunks
+        if self._ordered:
+            return chunks.popleft() if chunks and chunks[0].done else None
+        call = next((call for call in chunks if call.done), None)
+        if call is not None:
+            chunks.remove(call)
+        return call
+
+    def _take(self, chunk: ChunkResult) -> None:
+        values = chunk.values
+        if not chunk.failures:
+            self._ready.extend(values)
+            return
+        name = self._options.name or getattr(self._function, "__qualname__", "?")
+        for n in sorted(chunk.failures):
+            error = error_of(chunk.failures[n], name)
+            if not self._go_on:
+                self._error = error
+                del values[n:]
+                break
+            values[n] = error
+        self._ready.extend(values)
+
+    def _stop(self) -> None:
+        """End, with the work that is going on."""
+        if self._over:
+            return
+        self._over = True
+        self._source.close()
+        chunks, self._chunks = self._chunks, deque()
+        for call in chunks:
+            if not call.done:
+                self._crew.stop(call, TaskCancelled("the map was left"))
+        for waiter in self._waiters:
+            waiter.wake()
+
+    def _raise_source_error(self) -> None:
+        error, self._source.error = self._source.error, None
+        if error is not None:
+            raise error
+
+
+class _Source:
+    """Items of ordinary iterables."""
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        self._items = iter(items)
+        self.ended = False
+        self.error: BaseException | None = None
+
+    def take(self, count: int) -> list[Any]:
+        """Return the next items, `count` at most; none at the end."""
+        taken: list[Any] = []
+        try:
+            taken.extend(islice(self._items, count))
+        except Exception as error:  # noqa: BLE001 - to be raised at its place
+            self.error = error
+            self.ended = True
+        if len(taken) < count:
+            self.ended = True
+        return taken
+
+    def close(self) -> None:
+        """Read no more."""
+        self.ended = True
+        self._items = iter(())
+
+
+class _AsyncSource:
+    """Items of an async iterable, read by a task of their own."""
+
+    def __init__(
+        self, crew: "Crew", items: AsyncIterator[Any], on_item: Callable[[], None]
+    ) -> None:
+        self._items = items
+        self._on_item = on_item
+        self._crew = crew
+        self._have: deque[Any] = deque()
+        self._at_end = False
+        self.error: BaseException | None = None
+        self._wanted: Any = None  # what the reader waits for
+        self._reader: Timer = crew.loop.spawn(self._read)
+
+    @property
+    def ended(self) -> bool:
+        """Whether there are no more items."""
+        return self._at_end and not self._have
+
+    def take(self, count: int) -> list[Any]:
+        """Return the next items that have been read, `count` at most."""
+        taken = [self._have.popleft() for _ in range(min(count, len(self._have)))]
+        if not self._have and self._wanted is not None:
+            wanted, self._wanted = self._wanted, None
+            wanted.wake()
+        return taken
+
+    def close(self) -> None:
+        """Read no more."""
+        self._at_end = True
+        self._have.clear()
+        self._reader.cancel()
+
+    async def _read(self) -> None:
+        try:
+            async for item in self._items:
+                self._have.append(item)
+                self._on_item()
+                if self._have:
+                    self._wanted = self._crew.loop.waiter()
+                    await self._wanted
+        except Exception as error:  # noqa: BLE001 - to be raised at its place
+            self.error = error
+        finally:
+            self._at_end = True
+        self._on_item()
+
+
+def _open(
+    crew: "Crew", iterables: tuple[Items[Any], ...], on_item: Callable[[], None]
+) -> _Source | _AsyncSource:
+    if not any(hasattr(items, "__aiter__") for items in iterables):
+        sync: Any = iterables
+        return _Source(sync[0] if len(sync) == 1 else zip(*sync, strict=False))
+    if len(iterables) == 1:
+        return _AsyncSource(crew, aiter(iterables[0]), on_item)  # type: ignore[arg-type]
+    return _AsyncSource(crew, _async_zip(iterables), on_item)
+
+
+async def _async_zip(iterables: tuple[Items[Any], ...]) -> AsyncIterator[Any]:
+    """Yield an item of each, until one is used up."""
+    iterators: list[Any] = [
+        aiter(items) if hasattr(items, "__aiter__") else iter(items)  # type: ignore[arg-type]
+        for items in iterables
+    ]
+    while True:
+        row: list[Any] = []
+        for iterator in iterators:
+            try:
+                if isinstance(iterator, Iterator):
+                    row.append(next(iterator))
+                else:
+                    row.append(await anext(iterator))
+            except (StopIteration, StopAsyncIteration):
+                return
+        yield tuple(row)

@@ -1,0 +1,67 @@
+"""Several items of a map in one task, each with an outcome of its own."""
+
+import pickle
+from collections.abc import Callable, Iterable, Sequence
+from itertools import starmap
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from aioipc.worker.failures import Failure, describe
+from aioipc.worker.interrupts import Interrupted
+
+__all__ = ["ChunkResult", "call_each"]
+
+
+class ChunkResult(NamedTuple):
+    """How the items of a chunk went.
+
+    :ivar seconds: that they took
+    :ivar values: of the items, in order; up to the first that failed, or of all
+    :ivar failures: by index in `values`, where they take the place of a value; the
+        last may be behind them
+    """
+
+    seconds: float
+    values: list[Any]
+    failures: dict[int, Failure]
+
+    def salvage(self) -> "ChunkResult":
+        """Return the same with failures for what can't be pickled."""
+        values, failures = self.values[:], dict(self.failures)
+        for n, value in enumerate(values):
+            try:
+                pickle.dumps(value)
+            except Exception as error:  # noqa: BLE001 - whatever a user's class raises
+                values[n] = None
+                failures[n] = describe(error, "pickle")
+        return self._replace(values=values, failures=failures)
+
+
+def call_each(
+    function: Callable[..., Any],
+    items: Sequence[Any],
+    *,
+    unpack: bool,
+    go_on: bool,
+) -> ChunkResult:
+    """Call a function with each item.
+
+    :param unpack: whether an item is a tuple of arguments
+    :param go_on: whether to call it with the items behind one that failed
+    """
+    began = perf_counter()
+    values: list[Any] = []
+    failures: dict[int, Failure] = {}
+    while len(values) < len(items):
+        rest: Iterable[Any] = items[len(values) :] if values else items
+        try:
+            # What was appended before an error stays.
+            values.extend(starmap(function, rest) if unpack else map(function, rest))
+        except Interrupted:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever a function raises
+            failures[len(values)] = describe(error, "run")
+            if not go_on:
+                break
+            values.append(None)
+    return ChunkResult(perf_counter() - began, values, failures)
