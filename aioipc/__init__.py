@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from aioipc._version import __version__
 
 if TYPE_CHECKING:
+    from aioipc.abc import Pool, Results
     from aioipc.bridge.connection import AsyncConnection, ConnectionStatistics, Pipe
     from aioipc.bridge.process import AsyncProcess, Process
     from aioipc.bridge.queue import (
@@ -27,13 +28,21 @@ if TYPE_CHECKING:
         BusyResourceError,
         ClosedResourceError,
         DecodeError,
+        EncodeError,
         EndOfStream,
         EventLoopError,
         FrameError,
         QueueEmpty,
         QueueFull,
+        TaskCancelled,
+        TaskError,
         UndeliveredError,
+        WorkerCrashed,
+        WorkerStartError,
+        WorkerTraceback,
     )
+    from aioipc.pool.pool import PoolStatistics, WorkerPool
+    from aioipc.pool.task import PoolTask
 
 __all__ = [
     "AsyncConnection",
@@ -47,18 +56,29 @@ __all__ = [
     "ClosedResourceError",
     "ConnectionStatistics",
     "DecodeError",
+    "EncodeError",
     "EndOfStream",
     "EventLoopError",
     "FrameError",
     "JoinableQueue",
     "Pipe",
+    "Pool",
+    "PoolStatistics",
+    "PoolTask",
     "Process",
     "Queue",
     "QueueEmpty",
     "QueueFull",
     "QueueStatistics",
+    "Results",
     "SimpleQueue",
+    "TaskCancelled",
+    "TaskError",
     "UndeliveredError",
+    "WorkerCrashed",
+    "WorkerPool",
+    "WorkerStartError",
+    "WorkerTraceback",
     "__version__",
     "wrap",
 ]
@@ -70,9 +90,13 @@ _HOMES = {
     "JoinableQueue SimpleQueue QueueStatistics",
     "aioipc.bridge.queue_proxy": "AsyncQueueProxy",
     "aioipc.bridge.process": "AsyncProcess Process",
+    "aioipc.pool.pool": "PoolStatistics WorkerPool",
+    "aioipc.pool.task": "PoolTask",
+    "aioipc.abc": "Pool Results",
     "aioipc.errors": "BrokenResourceError BusyResourceError ClosedResourceError "
-    "DecodeError EndOfStream EventLoopError FrameError QueueEmpty QueueFull "
-    "UndeliveredError",
+    "DecodeError EncodeError EndOfStream EventLoopError FrameError QueueEmpty "
+    "QueueFull TaskCancelled TaskError UndeliveredError WorkerCrashed "
+    "WorkerStartError WorkerTraceback",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

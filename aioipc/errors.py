@@ -18,7 +18,8 @@
     ├── WorkerCrashed          anyio.BrokenWorkerProcess: a worker died with a task
     ├── WorkerStartError       anyio.BrokenWorkerProcess: no worker can be started
     ├── TaskCancelled          concurrent.futures.CancelledError
-    └── TaskError              RuntimeError: what a task raised can't be raised here
+    ├── TaskError              RuntimeError: what a task raised can't be raised here
+    └── WorkerTraceback        Exception: the cause of what a task raised
 
 What `multiprocessing` itself raises for a wrong argument (`TypeError`, `ValueError`,
 `BufferTooShort`, a pickling error) passes through unchanged.
@@ -123,18 +124,13 @@ class WorkerCrashed(anyio.BrokenWorkerProcess):
 
     def __init__(
         self,
-        task: str,
-        pid: int | None,
-        exitcode: int | None,
+        message: str,
+        task: str = "",
+        pid: int | None = None,
+        exitcode: int | None = None,
         log: str = "",
-        hint: str = "",
     ) -> None:
-        text = f"the worker (pid {pid}) {how_it_ended(exitcode)} in task {task}"
-        if hint:
-            text += f": {hint}"
-        if log:
-            text += f"\n{log.rstrip()}"
-        super().__init__(text)
+        super().__init__(message)
         self.task = task
         self.pid = pid
         self.exitcode = exitcode
@@ -170,9 +166,6 @@ class TaskError(RuntimeError):
 
 class WorkerTraceback(Exception):
     """The cause of an exception that a task raised: the traceback of the worker."""
-
-    def __str__(self) -> str:
-        return f"in the worker:\n\n{self.args[0]}"
 
 
 def how_it_ended(exitcode: int | None) -> str:

@@ -121,9 +121,19 @@ def allow_what_does_not_block(detector: BlockBuster) -> None:
     detector.functions["os.read"].can_block_in(
         "multiprocessing/popen_forkserver.py", {"poll"}
     )
+    detector.functions["os.write"].can_block_in(
+        "aioipc/bridge/insides.py", {"end_line_for_resource_tracker"}
+    )
+    # A file of the kernel's, not a disk's
+    detector.functions["io.TextIOWrapper.read"].can_block_in(
+        "aioipc/pool/pool.py", {"usable_cpus"}
+    )
     # After the end of the process, this only forgets it.
     detector.functions["multiprocessing.process.BaseProcess.join"].can_block_in(
         "aioipc/bridge/process.py", {"join"}
+    )
+    detector.functions["multiprocessing.process.BaseProcess.join"].can_block_in(
+        "aioipc/pool/member.py", {"_reap"}
     )
 
 

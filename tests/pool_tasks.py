@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import resource
 import sys
 import time
 from pathlib import Path
@@ -77,15 +78,23 @@ def loop_forever(path):
         pass
 
 
+def now():
+    return time.perf_counter_ns()  # the same clock in every process
+
+
+def sleep(seconds):
+    time.sleep(seconds)  # not the test's own, which is watched
+
+
 def sleep_forever(path):
     tell(path)
     time.sleep(1e6)
 
 
 def hold_gil(path):
-    """Sleep in C code that does not let go of the GIL."""
+    """Stay in C code that does not let go of the GIL."""
     tell(path)
-    ctypes.PyDLL(None).sleep(1_000_000)
+    sum(range(10**15))
 
 
 def spin(seconds):
@@ -120,3 +129,115 @@ def has_open(inode):
 
 def frameworks():
     return sorted({"asyncio", "anyio", "trio", "uvloop"} & set(sys.modules))
+
+
+def echo(value):
+    return value
+
+
+def kill_self(number):
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+
+
+def read_null():
+    ctypes.string_at(0)
+
+
+def exhaust_memory():
+    """Ask for more than there may be; under a limit of our own."""
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, resource.RLIM_INFINITY))
+    try:
+        return len(bytearray(1 << 34))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
+
+
+def fail_with_type(kind):
+    raise kind("said so")
+
+
+def close_stdio():
+    for fd in range(3):
+        os.close(fd)
+    return "closed"
+
+
+def flood_stderr():
+    os.write(2, b"x" * 1_000_000)
+    return "flooded"
+
+
+def close_everything():
+    os.closerange(3, 1000)
+
+
+def return_unloadable():
+    return LoadsNot()
+
+
+class LoadsNot:
+    """Pickles, and raises in a process that is not the one which pickled it."""
+
+    def __reduce__(self):
+        return load_only_in, (os.getpid(),)
+
+
+def load_only_in(pid):
+    if os.getpid() != pid:
+        raise RuntimeError("not here")
+    return LoadsNot()
+
+
+def pid():
+    return os.getpid()
+
+
+def hang():
+    time.sleep(1000)
+
+
+def fork_and_return():
+    """Come back twice, once in a process that is no worker."""
+    os.fork()
+    return "once"
+
+
+def die_once(mark):
+    """End the worker, unless that has been done before."""
+    if not mark.exists():
+        mark.touch()
+        os._exit(1)
+    return "alive"
+
+
+class Touch:
+    def __init__(self, path) -> None:
+        self.path = path
+
+    def __call__(self) -> None:
+        self.path.touch()
+
+
+def echo_or_hang(value):
+    if isinstance(value, Path):
+        sleep_forever(value)
+    return value
+
+
+def spin_for(seconds, value):
+    spin(seconds)
+    return value
+
+
+def tell_then_touch(begun, mark):
+    tell(begun)
+    time.sleep(0.05)
+    Path(mark).touch()
+
+
+_kept = []
+
+
+def keep(size):
+    _kept.append(b"x" * size)

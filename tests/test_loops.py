@@ -1,5 +1,8 @@
 """One object on several event loops, and programs that end."""
 
+import contextlib
+import functools
+import os
 import subprocess
 import sys
 import threading
@@ -10,6 +13,8 @@ import bridge_peers as peers
 import pytest
 
 import aioipc
+from aioipc.transport.choice import open_watch
+from aioipc.transport.loops import current_loop
 
 RUNS = {
     "asyncio": {"backend": "asyncio"},
@@ -46,6 +51,41 @@ def test_two_loops_one_after_the_other(first, second, transport, fork) -> None:
     run(first, queue.aclose)
     run(second, connection.aclose)
     plain.close()
+
+
+async def test_a_watch_closed_when_it_is_ready_does_not_touch_its_descriptor() -> None:
+    for _ in range(20):  # trio goes on with ready tasks in a random order
+        await close_each_other()
+
+
+async def close_each_other() -> None:
+    pipes = [os.pipe() for _ in range(2)]
+    watches = []
+
+    def read(n) -> bool:
+        watches[1 - n].close()
+        os.close(pipes[1 - n][0])
+        return bool(os.read(pipes[n][0], 1))  # EBADF if it has been closed
+
+    for n, (reader, writer) in enumerate(pipes):
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        os.write(writer, b"!")
+        step = functools.partial(read, n)
+        watches.append(open_watch(current_loop(), reader, "read", step, None))
+
+    async def wait(watch) -> None:
+        with contextlib.suppress(aioipc.ClosedResourceError):
+            await watch.wait()
+
+    async with anyio.create_task_group() as group:
+        for watch in watches:
+            group.start_soon(wait, watch)
+    for watch in watches:
+        watch.close()
+    for fd in (fd for pipe in pipes for fd in pipe):
+        with contextlib.suppress(OSError):
+            os.close(fd)
 
 
 @pytest.mark.parametrize("second", RUNS)

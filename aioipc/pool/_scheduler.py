@@ -146,11 +146,10 @@ class Start(NamedTuple):
 
 
 class Send(NamedTuple):
-    """Send tasks to a worker; it may begin the first `given` ones without a token."""
+    """Send tasks to a worker, and a token for each."""
 
     worker: Worker
     tasks: "list[Call]"
-    given: int
 
 
 class TakeBack(NamedTuple):
@@ -519,7 +518,6 @@ class Scheduler:
             tasks, seconds = self._take_batch(worker)
             if not tasks:
                 continue
-            given = 0 if worker.batches else 1
             was_idle = not worker.sent
             for task in tasks:
                 task.worker = worker
@@ -532,7 +530,7 @@ class Scheduler:
                 self._hungry.pop(worker, None)
             else:
                 self._hungry[worker] = self._hungry.pop(worker)  # to the end
-            self._actions.append(Send(worker, tasks, given))
+            self._actions.append(Send(worker, tasks))
             limit = self.sizes.tasks
             if limit and worker.finished + len(worker.sent) >= limit:
                 self._hungry.pop(worker, None)

@@ -17,6 +17,7 @@ from multiprocessing.context import BaseContext
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aioipc.bridge.insides import end_line_for_resource_tracker
 from aioipc.errors import (
     ClosedResourceError,
     DecodeError,
@@ -63,6 +64,7 @@ class Launch(NamedTuple):
 class Crew:
     """The workers of one pool.
 
+    :ivar refusal: why nothing can be submitted, if that is so
     :ivar broken: what stopped it, if something has
     :ivar open: calls that have no outcome yet
     """
@@ -71,6 +73,7 @@ class Crew:
         self.loop = loop
         self.scheduler = Scheduler(sizes, self._prepare)
         self.members: dict[Worker, Member] = {}
+        self.refusal: str | None = None
         self.broken: BaseException | None = None
         self.closed = False
         self.open: dict[Call, None] = {}
@@ -99,7 +102,7 @@ class Crew:
         options: "Options",
     ) -> Call:
         """Begin a call."""
-        if self.broken is not None or self.closed:
+        if self.refusal is not None:
             self.check()
         self._numbers = number = self._numbers + 1
         call = Call(number, function, args, kwargs, options)
@@ -144,6 +147,7 @@ class Crew:
 
     def close(self, error: BaseException) -> None:
         """Kill all workers; calls that have no outcome get `error`."""
+        self.refuse()
         self.closed = True
         self.scheduler.sizes.minimum = 0
         self.scheduler.forget_pending()
@@ -177,27 +181,33 @@ class Crew:
         self.scheduler.end_all()
         self.pump()
 
+    def refuse(self, why: str = "the pool is closed") -> None:
+        """Take no more calls."""
+        self.refusal = why
+
     def abandon(self) -> None:
         """Kill all workers, without a loop."""
+        self.refuse()
         self.closed = True
         for member in self.members.values():
-            member.kill()
-            member.close()
+            member.abandon()
+        self.members.clear()
 
     def forget(self) -> None:
         """Leave the workers to the parent; in a fork."""
+        self.refuse("the pool belongs to the process that this one was forked from")
         self.closed = True
         for member in self.members.values():
             member.forget()
+        self.members.clear()
 
     # Actions
 
     def _act(self, action: scheduling.Action) -> None:
         worker = action.worker
         match action:
-            case scheduling.Send(_, calls, given):
-                member = self.members[worker]
-                member.send_batch(calls, given, self._pickled_functions)
+            case scheduling.Send(_, calls):
+                self.members[worker].send_batch(calls, self._pickled_functions)
             case scheduling.TakeBack(_, count):
                 taken = self.members[worker].take_tokens(count)
                 self.scheduler.took_back(worker, count, taken)
@@ -314,17 +324,22 @@ class Crew:
                 if call is None:  # out of step: not to be trusted any more
                     scheduler.kill(worker)
                     break
-                if not call.done:
+                if member.garbage and not member.blamed:
+                    self._blame_for_garbage(member, call)
+                elif not call.done:
                     self._take_reply(call, kind, body)
             elif kind == _DONE and worker.batches:
-                member.batch_done()
                 scheduler.batch_done(worker, number * 1e-9, now)
+                if body:
+                    scheduler.replace(worker, now)
             elif kind == _READY:
                 scheduler.ready(worker, now)
             elif kind == _ERROR:
                 self._start_error = error_of(load_failure(body), "the initializer")
-        if member.garbage:
-            scheduler.kill(worker)
+            elif kind == Kind.GARBAGE:
+                member.garbage = member.garbage or body
+                scheduler.kill(worker)
+                end_line_for_resource_tracker()
         self.pump()
         self._notify()
 
@@ -364,15 +379,21 @@ class Crew:
 
     # Ends
 
+    def _blame_for_garbage(self, member: Member, call: Call) -> None:
+        """Take the first answer behind garbage for the one of who wrote it."""
+        member.blamed = True
+        self.crashes += 1
+        self._resolve_failed(call, self._crash_of(call, member))
+
     def _died(self, worker: Worker, exitcode: int | None) -> None:
         scheduler, now = self.scheduler, monotonic()
         member = self.members.pop(worker, None)
         was_starting = worker.state is State.STARTING
         unbegun = 0
         if member is not None:
-            unbegun = member.count_unbegun(worker.sent)
+            unbegun = member.take_tokens(len(worker.sent))
             if member.garbage:  # tokens are not to be trusted either
-                unbegun = max(0, len(worker.sent) - 1)
+                unbegun = max(0, len(worker.sent) - (not member.blamed))
         crashed = scheduler.died(worker, unbegun, now)
         self.crashes += bool(crashed)
         if was_starting and exitcode is not None and self._start_error is None:
@@ -401,15 +422,18 @@ class Crew:
         return True
 
     def _crash_of(self, call: Call, member: Member | None) -> WorkerCrashed:
-        if member is None:
-            return WorkerCrashed(call.name, None, None)
-        hint = ""
+        assert member is not None  # or it could not have had the call
+        pid, exitcode, log = member.pid, member.exitcode, member.crash_log
+        text = f"the worker (pid {pid}) {how_it_ended(exitcode)} in task {call.name}"
         if member.garbage:
             start = member.garbage[:16]
-            hint = f"the pool killed it, because {start!r} was written to its channel"
-        return WorkerCrashed(
-            call.name, member.pid, member.exitcode, member.crash_log, hint
-        )
+            text = (
+                f"task {call.name} has written {start!r} to the channel of its worker "
+                f"(pid {pid}), which the pool had to kill"
+            )
+        elif log:
+            text += f"\n{log.rstrip()}"
+        return WorkerCrashed(text, call.name, pid, exitcode, log)
 
     def _give_up(self) -> None:
         cause = self._start_error
@@ -422,7 +446,7 @@ class Crew:
 
     def _break(self, error: BaseException) -> None:
         if self.broken is None:
-            self.broken = error
+            self.broken, self.refusal = error, str(error)
             self.scheduler.sizes.minimum = self.scheduler.sizes.maximum = 0
             self.scheduler.resized()
             for call in self.scheduler.forget_pending():
@@ -430,21 +454,22 @@ class Crew:
 
     def _resolve_failed(self, call: Call, error: BaseException) -> None:
         if not call.done:
-            self.failed += 1
             self._resolve(call, None, error)
 
     def _resolve(self, call: Call, value: Any, error: BaseException | None) -> None:
         self.open.pop(call, None)
         if error is None:
             self.finished += 1
+        else:
+            self.failed += 1
         call.resolve(value, error)
 
     def check(self) -> None:
         """Raise if nothing can be submitted any more."""
         if self.broken is not None:
-            raise WorkerStartError(str(self.broken)) from self.broken
-        if self.closed:
-            raise ClosedResourceError("the pool is closed")
+            raise WorkerStartError(str(self.broken)) from self.broken.__cause__
+        if self.refusal is not None:
+            raise ClosedResourceError(self.refusal)
 
     def _notify(self) -> None:
         if self._watchers:

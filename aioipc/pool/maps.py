@@ -54,6 +54,7 @@ class MapResults(Results[Any]):
             raise TypeError("map needs at least one iterable")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be at least 1, or None")
+        crew.check()
         self._crew = crew
         self._options = options
         self._function = function

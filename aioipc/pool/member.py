@@ -11,7 +11,6 @@ import os
 import signal
 import struct
 import termios
-from collections import deque
 from collections.abc import Callable, Sequence
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from aioipc.bridge.insides import is_served_by_forkserver
 from aioipc.transport.choice import open_watch
 from aioipc.transport.forks import starting
 from aioipc.transport.loops import Loop
+from aioipc.transport.threads import run_in_thread
 from aioipc.wire.tasks import (
     COOKIE_SIZE,
     NO_TASK,
@@ -128,13 +128,13 @@ class Member:
         self.process = launched.process
         self.pid = launched.process.pid
         self.exitcode: int | None = None
+        self.blamed = False  # whether a task has been told that it wrote garbage
+        self.garbage = b""  # the start of what arrived and is no message
         self._decoder = MessageDecoder(launched.cookie)
         self.messages = self._decoder.messages
         self._cookie = launched.cookie
         self._known: set[int] = set()  # functions that the worker has been sent
         self._unsent: list[memoryview] = []
-        self._written = 0
-        self._batches: deque[tuple[int, Call]] = deque()  # where each ends; its first
         self._writing: Watch | None = None
         self._pidfd = -1
         self._reading = self._watching = None
@@ -153,19 +153,12 @@ class Member:
         self._watching = self._watch(fd, "read", self._end)
 
     @property
-    def garbage(self) -> bytes:
-        """The start of what arrived and is no message, if that has happened."""
-        return self._decoder.garbage
-
-    @property
     def crash_log(self) -> str:
         """What faulthandler has written."""
         return os.pread(self._launched.crash_log, _LOG_SIZE, 0).decode(errors="replace")
 
-    def send_batch(
-        self, calls: "Sequence[Call]", given: int, functions: Sequence[bytes]
-    ) -> None:
-        """Send tasks, and tokens for all but the first `given` ones.
+    def send_batch(self, calls: "Sequence[Call]", functions: Sequence[bytes]) -> None:
+        """Send tasks, and a token for each.
 
         :param functions: pickles, by number
         """
@@ -182,20 +175,13 @@ class Member:
                 for call in calls
             ]
         )
-        parts.append(self._header(Kind.BATCH, given, sum(map(len, body))))
+        size = sum(map(len, body))
+        parts.append(self._header(Kind.BATCH, NO_TASK, size))
         parts += body
-        if len(calls) > given:
-            os.eventfd_write(self._launched.tokens, len(calls) - given)
-        message = b"".join(parts) if len(calls) > 1 or len(body[1]) < _BULK else None
-        if message is not None:
-            parts = [message]
-        end = self._written + sum(map(len, self._unsent)) + sum(map(len, parts))
-        self._batches.append((end, calls[0]))
+        os.eventfd_write(self._launched.tokens, len(calls))
+        if size < _BULK:
+            parts = [b"".join(parts)]
         self._write(parts)
-
-    def batch_done(self) -> None:
-        """Note that the worker is done with a batch."""
-        self._batches.popleft()
 
     def take_tokens(self, count: int) -> int:
         """Take up to `count` tokens, return how many there were."""
@@ -205,17 +191,6 @@ class Member:
                 os.read(tokens, 8)
             except BlockingIOError:
                 return taken
-        return count
-
-    def count_unbegun(self, sent: "Sequence[Call]") -> int:
-        """How many of the last tasks that it was sent it had not begun; at its end."""
-        count = self.take_tokens(len(sent))
-        unread = _INT.unpack(
-            fcntl.ioctl(self._launched.tasks, termios.FIONREAD, bytes(_INT.size))
-        )[0]
-        for end, first in self._batches:
-            if end > self._written - unread and first in sent:
-                return max(count, len(sent) - list(sent).index(first))
         return count
 
     def interrupt(self, number: int) -> None:
@@ -233,10 +208,23 @@ class Member:
             if self._pidfd >= 0:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
+    def abandon(self) -> None:
+        """Kill the worker and let it go, without a loop."""
+        self.kill()
+        self.close()
+
+        def reap() -> None:
+            self.process.join()
+            self.process.close()
+
+        with contextlib.suppress(RuntimeError):  # the interpreter ends
+            run_in_thread(reap, "reap")
+
     def forget(self) -> None:
         """Leave the worker to the parent; in a fork."""
         if self._pidfd >= 0:
             os.close(self._pidfd)
+            self._pidfd = -1
         self._launched.close()
 
     def close(self) -> None:
@@ -275,9 +263,8 @@ class Member:
                 count = os.writev(self._launched.tasks, unsent[:64])
             except BlockingIOError:
                 return False
-            except OSError:  # it is dying: `count_unbegun` tells what it has not read
+            except OSError:  # it is dying, and its tokens are still there
                 return True
-            self._written += count
             while unsent and count >= len(unsent[0]):
                 count -= len(unsent.pop(0))
             if count:
@@ -298,7 +285,7 @@ class Member:
                 decoder.feed(data)
         except BlockingIOError:
             return False
-        if decoder.messages or decoder.garbage:
+        if decoder.messages:
             self._on_messages()
         if not count:
             self.kill()  # it ends anyway, or a task has closed its channel
@@ -320,6 +307,7 @@ class Member:
             return
         if exitcode is not None:
             self.process.join()  # does not wait, but forgets the child
+            self.process.close()
         self.exitcode = exitcode
         self._on_death(exitcode)
 

@@ -28,5 +28,5 @@ def error_of(failure: Failure, name: str) -> BaseException:
         error = failure.rebuild()
         if not isinstance(error, Exception) or isinstance(error, _STEERING):
             error = TaskError(f"task {name} raised {said}", failure.kind)
-    error.__cause__ = WorkerTraceback(failure.trace)
+    error.__cause__ = WorkerTraceback(f"in the worker:\n\n{failure.trace}")
     return error

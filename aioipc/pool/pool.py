@@ -36,6 +36,9 @@ GRACE = 5.0
 IDLE_TIMEOUT = 60.0
 START_TIMEOUT = 60.0
 
+REAPING = 5.0
+"""Seconds that killed workers have to be gone, before they are left to the kernel."""
+
 Serializer = Literal["pickle", "cloudpickle"]
 
 
@@ -286,6 +289,7 @@ class WorkerPool(_Front):
         crew, self._closed = self._crew, True
         if crew is None or crew.closed:
             return
+        crew.refuse()
         try:
             with anyio.move_on_after(self._sizes.grace if grace is None else grace):
                 await crew.until(crew.has_no_calls)
@@ -294,8 +298,9 @@ class WorkerPool(_Front):
         finally:
             crew.close(TaskCancelled("the pool was closed"))
             # asyncio's own cancel goes through the shield, and means: no more waiting.
-            with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(REAPING, shield=True):
                 await crew.until(crew.has_no_workers)
+            crew.abandon()
 
     def statistics(self) -> PoolStatistics:
         """Return how many workers and tasks there are."""
@@ -350,6 +355,8 @@ class WorkerPool(_Front):
         """Take the current loop, with workers of its own."""
         if self._closed:
             raise ClosedResourceError(f"{self!r} is closed")
+        if self._crew is not None and self._crew.closed:
+            self._crew.check()
         loop = settle(self._loop, repr(self))
         if self._crew is not None:
             self._crew.abandon()

@@ -197,14 +197,15 @@ class TrioWatch(Watch):
             self._trio.lowlevel.notify_closing(self._fd)
 
     async def _wait(self) -> None:
-        ready, fd, step = self._ready, self._fd, self._step
+        ready, fd = self._ready, self._fd
         while True:
             self._check_open()
             try:
                 await ready(fd)
             except self._trio.ClosedResourceError:
                 continue
-            if step():
+            # Not the step of before: it may have been closed meanwhile.
+            if self._step():
                 return
 
     async def _finish(self, finished: Any) -> None:

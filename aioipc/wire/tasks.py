@@ -6,7 +6,8 @@
     FUNCTION  number, pickle                    READY
     BATCH     task, function, (args, kwargs)    VALUE  task, pickle
               ... of each task                  ERROR  task, pickle of a Failure
-    END                                         DONE   a batch is dealt with
+    END                                         DONE   a batch is dealt with; why the
+                                                       worker should be replaced
 
 A message is a header, its body's length in it, and the body. The header begins with a
 cookie that only the two know: a task may write to any descriptor that it finds, and
@@ -55,8 +56,7 @@ _HEADER_SIZE = _HEADER.size
 Message = tuple[int, int, bytes]
 """Kind, number and body of a message.
 
-The number is a task's or a function's; of a BATCH, how many of its first tasks need no
-token; of a DONE, the nanoseconds that the batch took.
+The number is a task's or a function's; of a DONE, the nanoseconds that the batch took.
 """
 
 TaskCall = tuple[int, int, bytes]
@@ -66,6 +66,7 @@ TaskCall = tuple[int, int, bytes]
 class Kind(enum.IntEnum):
     """What a message is about."""
 
+    GARBAGE = 0  # never sent: what arrived there is no message
     FUNCTION = 1
     BATCH = 2
     END = 3
@@ -106,8 +107,9 @@ class MessageDecoder:
     `room` is where the rest of an unfinished body belongs, and empty between bodies:
     read into it and call `filled`, and a large body is copied once, by the kernel.
 
-    What is no message is skipped, up to the next cookie, and noted in `garbage`: the
-    channel is not to be used any more, but what was finished can still be told.
+    What is no message is skipped, up to the next cookie; the start of it is in the body
+    of a GARBAGE in its place. The channel is not to be used any more then, but what was
+    finished can still be told.
     """
 
     __slots__ = (
@@ -116,14 +118,12 @@ class MessageDecoder:
         "_kind",
         "_number",
         "_rest",
-        "garbage",
         "messages",
         "room",
     )
 
     def __init__(self, cookie: bytes) -> None:
         self.messages: deque[Message] = deque()
-        self.garbage = b""
         self._cookie = cookie
         self._rest = b""  # of a header
         self._kind = self._number = 0
@@ -160,14 +160,9 @@ class MessageDecoder:
             messages.append((kind, number, data[start:offset]))
         self._rest = data[offset:]
 
-    def feed_eof(self) -> None:
-        """Note that no more bytes will come."""
-        if self._rest or self._body is not None:
-            self.garbage = self.garbage or self._rest or b"the start of a message"
-
     def _skip(self, data: bytes, offset: int) -> int:
         """Return where the next message may begin."""
-        self.garbage = self.garbage or data[offset : offset + 64]
+        self.messages.append((Kind.GARBAGE, NO_TASK, data[offset : offset + 64]))
         found = data.find(self._cookie, offset + 1)
         # The end may be the start of a cookie.
         return max(offset + 1, len(data) - COOKIE_SIZE + 1) if found < 0 else found

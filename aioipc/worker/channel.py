@@ -3,7 +3,7 @@
 For each task that has been sent and not begun there is a token in an eventfd, which
 worker and pool take one at a time: the worker before it begins a task, the pool to have
 one back from the end. The kernel gives each token to one of them, so both know which
-tasks never began. (A task that is sent to an idle worker needs none: it is begun.)
+tasks never began.
 """
 
 import os

@@ -4,11 +4,13 @@ import contextlib
 import faulthandler
 import os
 import signal
+import sys
 from collections.abc import Collection
 from multiprocessing import resource_tracker
 from pathlib import Path
+from typing import Any
 
-__all__ = ["drop_descriptors", "handle_signals"]
+__all__ = ["drop_descriptors", "handle_signals", "leave_fork_server", "resident"]
 
 
 def drop_descriptors(keep: Collection[int]) -> None:
@@ -28,6 +30,25 @@ def drop_descriptors(keep: Collection[int]) -> None:
                 os.fstat(fd)
                 os.dup2(nowhere, fd, inheritable=False)
     os.close(nowhere)
+
+
+def leave_fork_server() -> None:
+    """Give up the pipe that the fork server's life hangs on; our own has a lifeline.
+
+    What a task writes there ends the fork server.
+    """
+    server: Any = sys.modules.get("multiprocessing.forkserver")
+    alive = server and server._forkserver._forkserver_alive_fd  # noqa: SLF001
+    if alive is not None:
+        nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(nowhere, alive, inheritable=False)
+        os.close(nowhere)
+
+
+def resident() -> int:
+    """Return the bytes of memory that this process has in use."""
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGESIZE")
 
 
 def handle_signals(crash_log: int) -> None:

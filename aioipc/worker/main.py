@@ -14,7 +14,12 @@ from aioipc.worker.calls import Calls
 from aioipc.worker.channel import Channel, Endpoints
 from aioipc.worker.failures import describe
 from aioipc.worker.interrupts import Interrupts, die_with
-from aioipc.worker.isolation import drop_descriptors, handle_signals
+from aioipc.worker.isolation import (
+    drop_descriptors,
+    handle_signals,
+    leave_fork_server,
+    resident,
+)
 
 __all__ = ["Setup", "serve"]
 
@@ -45,6 +50,8 @@ def serve(endpoints: Endpoints, setup: Setup) -> None:
     handle_signals(endpoints.crash_log)
     if setup.is_fork:
         drop_descriptors(endpoints)
+    else:
+        leave_fork_server()
     channel = Channel(endpoints, setup.cookie)
     calls = Calls(Interrupts(endpoints.interrupts))
     if not _call(setup.initializer, channel):
@@ -52,7 +59,7 @@ def serve(endpoints: Endpoints, setup: Setup) -> None:
     channel.send(Kind.READY)
     for kind, number, body in channel:
         if kind == Kind.BATCH:
-            _work(calls, channel, body, number)
+            _work(calls, channel, body, setup.max_rss)
         elif kind == Kind.FUNCTION:
             calls.learn(number, body)
         else:
@@ -60,21 +67,18 @@ def serve(endpoints: Endpoints, setup: Setup) -> None:
     _call(setup.finalizer, channel)
 
 
-def _work(calls: Calls, channel: Channel, batch: bytes, given: int) -> None:
-    """Do the tasks of a batch that the pool does not take back.
-
-    :param given: how many of them need no token
-    """
+def _work(calls: Calls, channel: Channel, batch: bytes, max_rss: int | None) -> None:
+    """Do the tasks of a batch that the pool does not take back."""
     began = perf_counter_ns()
     make, send = calls.make, channel.send
     for number, function, arguments in decode_batch(batch):
-        if given:
-            given -= 1
-        elif not channel.take_token():
+        if not channel.take_token():
             break
         kind, value = make(number, function, arguments)
         send(kind, number, value)
-    send(Kind.DONE, perf_counter_ns() - began)
+    took = perf_counter_ns() - began
+    too_large = max_rss is not None and resident() > max_rss
+    send(Kind.DONE, took, b"too large" if too_large else b"")
 
 
 def _call(action: Action | None, channel: Channel) -> bool:

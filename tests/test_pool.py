@@ -1,0 +1,413 @@
+"""What a user of a WorkerPool can rely on, on every loop."""
+
+import asyncio
+import functools
+import gc
+import math
+import os
+import threading
+
+import anyio
+import anyio.lowlevel
+import pool_tasks as tasks
+import pytest
+
+import aioipc
+from aioipc.pool.pool import usable_cpus
+
+
+@pytest.fixture
+async def pool(fork):
+    async with aioipc.WorkerPool(2, mp_context=fork, grace=0.2) as pool:
+        yield pool
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """Where a task tells that it has begun."""
+    path = tmp_path / "begun"
+    os.mkfifo(path)
+    return path
+
+
+async def has_begun(path) -> None:
+    assert await anyio.Path(path).read_bytes() == b"!"
+
+
+# Calls
+
+
+async def test_a_call_returns_what_the_function_returns(context) -> None:
+    async with aioipc.WorkerPool(2, mp_context=context) as pool:
+        assert await pool.run(math.factorial, 20) == math.factorial(20)
+        assert await pool.run(functools.partial(pow, 2), 5) == 32
+        assert await pool.run("{}-{x}".format, 1, x=2) == "1-2"
+        assert await pool.run(tasks.pid) != os.getpid()
+        if context.get_start_method() != "fork":
+            assert await pool.run(tasks.frameworks) == []
+
+
+async def test_large_arguments_and_results(pool) -> None:
+    data = [os.urandom(3_000_000), "text" * 200_000]
+    assert await pool.run(tasks.echo, data) == data
+    with pytest.raises(aioipc.EncodeError, match=r"argument 1 -> \[1\] -> <lambda>"):
+        await pool.run(tasks.echo, [["text"] * 500_000, lambda: None])
+
+
+async def test_many_calls_at_once_each_get_their_own_result(pool) -> None:
+    got = {}
+
+    async def run(n) -> None:
+        got[n] = await pool.run(tasks.echo, n)
+
+    async with anyio.create_task_group() as group:
+        for n in range(2_000):
+            group.start_soon(run, n)
+    assert got == {n: n for n in range(2_000)}
+    state = pool.statistics()
+    assert (state.tasks_finished, state.tasks_failed) == (2_000, 0)
+    assert (state.tasks_pending, state.tasks_running) == (0, 0)
+
+
+async def test_what_is_submitted_can_be_awaited_often_and_late(pool) -> None:
+    task = pool.submit(tasks.echo, "result")
+    assert not task.done()
+    assert "pending" in repr(task)
+    assert await task == "result"
+    assert await task == "result"
+    assert (task.done(), task.started, task.cancelled()) == (True, True, False)
+    assert task.exception() is None
+    assert "echo finished" in repr(task)
+    failing = pool.submit(tasks.fail_with_state, "text", 1)
+    with pytest.raises(RuntimeError, match="not done"):
+        failing.exception()
+    for _ in range(2):
+        with pytest.raises(tasks.WithState):
+            await failing
+    assert isinstance(failing.exception(), tasks.WithState)
+
+
+async def test_no_task_waits_behind_a_long_one(pool, begun) -> None:
+    await pool.warm_up()
+    for n in range(20):  # so that it is known to be cheap
+        await pool.run(tasks.echo_or_hang, n)
+    handles = [pool.submit(tasks.echo_or_hang, n) for n in range(50)]
+    handles.insert(10, hanging := pool.submit(tasks.echo_or_hang, begun))
+    with anyio.fail_after(10):
+        await has_begun(begun)
+        for n, handle in enumerate(handles):
+            if handle is not hanging:
+                assert await handle == n - (n > 10)
+    hanging.cancel()
+
+
+async def test_a_higher_priority_goes_first(fork) -> None:
+    async with aioipc.WorkerPool(1, mp_context=fork) as pool:
+        await pool.warm_up()
+        first = pool.submit(tasks.sleep, 0.05)
+        handles = {
+            priority: pool.options(priority=priority).submit(tasks.now)
+            for priority in (0, 2, -1, 1)
+        }
+        began = {await handle: priority for priority, handle in handles.items()}
+        assert [began[at] for at in sorted(began)] == [2, 1, 0, -1]
+        await first
+
+
+# Cancel and timeout
+
+
+@pytest.mark.parametrize("on_cancel", ["interrupt", "kill"])
+@pytest.mark.parametrize(
+    "function", [tasks.loop_forever, tasks.sleep_forever, tasks.hold_gil]
+)
+async def test_a_cancelled_run_stops_the_work(function, on_cancel, pool, begun) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(pool.options(on_cancel=on_cancel).run, function, begun)
+        await has_begun(begun)
+        (pid,) = [member.pid for member in pool._crew.members.values()]
+        group.cancel_scope.cancel()
+    with anyio.fail_after(10):
+        assert await pool.run(tasks.echo, 1) == 1
+        await all_idle(pool)
+    pids = [member.pid for member in pool._crew.members.values()]
+    was_interrupted = on_cancel == "interrupt" and function is not tasks.hold_gil
+    assert (pid in pids) == was_interrupted
+
+
+async def test_a_cancelled_run_that_was_not_begun_costs_nothing(pool, begun) -> None:
+    await pool.warm_up()
+    blocking = [pool.submit(tasks.sleep, 0.05) for _ in range(2)]
+    with anyio.move_on_after(0.001):
+        await pool.run(tasks.loop_forever, begun)
+    for task in blocking:
+        await task
+    assert await pool.run(tasks.echo, 1) == 1
+    assert pool.statistics().tasks_failed == 1
+
+
+async def test_an_abandoned_task_runs_on(pool, begun, tmp_path) -> None:
+    mark = anyio.Path(tmp_path / "mark")
+    async with anyio.create_task_group() as group:
+        lasting = pool.options(on_cancel="abandon")
+        group.start_soon(lasting.run, tasks.tell_then_touch, begun, mark)
+        await has_begun(begun)
+        group.cancel_scope.cancel()
+    await all_idle(pool)
+    assert await mark.exists()
+
+
+async def test_a_shielded_run_waits_for_the_end(pool, begun, tmp_path) -> None:
+    mark = anyio.Path(tmp_path / "mark")
+    async with anyio.create_task_group() as group:
+        shielded = pool.options(on_cancel="shield")
+        group.start_soon(shielded.run, tasks.tell_then_touch, begun, mark)
+        await has_begun(begun)
+        group.cancel_scope.cancel()
+    with anyio.CancelScope():
+        assert await mark.exists()
+
+
+@pytest.mark.parametrize("function", [tasks.sleep_forever, tasks.hold_gil])
+async def test_a_task_that_takes_too_long_is_a_timeout(function, pool, begun) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(has_begun, begun)
+        with anyio.fail_after(10):
+            with pytest.raises(TimeoutError, match=f"task {function.__name__} took"):
+                await pool.options(timeout=0.1).run(function, begun)
+            await all_idle(pool)
+    assert await pool.options(timeout=10).run(tasks.echo, 1) == 1
+
+
+async def test_a_handle_is_cancelled_at_once(pool, begun) -> None:
+    task = pool.submit(tasks.sleep_forever, begun)
+    await has_begun(begun)
+    assert task.started
+    assert "running" in repr(task)
+    assert task.cancel()
+    assert task.done()
+    assert task.cancelled()
+    assert not task.cancel()
+    with pytest.raises(aioipc.TaskCancelled, match="sleep_forever"):
+        await task
+    assert "cancelled" in repr(task)
+    assert await pool.run(tasks.echo, 1) == 1
+
+
+async def test_a_cancelled_await_of_a_handle_leaves_the_task_running(pool) -> None:
+    task = pool.submit(tasks.sleep, 0.05)
+    with anyio.move_on_after(0.001):
+        await task
+    assert not task.done()
+    assert await task is None
+
+
+async def test_a_cancel_as_the_task_ends_never_hits_the_next(pool) -> None:
+    await pool.warm_up()
+    victims = 0
+
+    async def bystander(n) -> None:
+        nonlocal victims
+        victims += await pool.run(tasks.spin_for, 2e-5, n) != n
+
+    async with anyio.create_task_group() as group:
+        for n in range(400):
+            task = pool.submit(tasks.spin_for, 1e-5 * (n % 10), n)
+            group.start_soon(bystander, n)
+            for _ in range(n % 7):
+                await anyio.lowlevel.checkpoint()
+            task.cancel()
+    assert victims == 0
+    assert pool.statistics().crashes == 0
+
+
+async def until(condition) -> None:
+    with anyio.fail_after(10):
+        while not condition():  # noqa: ASYNC110 - no one tells us
+            await anyio.sleep(0.005)
+
+
+async def all_idle(pool) -> None:
+    await until(lambda: not (pool.statistics().busy or pool.statistics().starting))
+
+
+# Sizes
+
+
+async def test_workers_come_with_the_tasks_and_go_when_idle(fork) -> None:
+    async with aioipc.WorkerPool(
+        3, mp_context=fork, min_workers=1, idle_timeout=0.05
+    ) as pool:
+        handles = [pool.submit(tasks.sleep, 0.05) for _ in range(5)]
+        await until(lambda: pool.statistics().workers == 3)
+        for handle in handles:
+            await handle
+        await until(lambda: pool.statistics().workers == 1)
+        assert await pool.run(tasks.echo, 1) == 1
+
+
+async def test_a_worker_is_replaced_after_its_tasks(fork) -> None:
+    async with aioipc.WorkerPool(1, mp_context=fork, max_tasks_per_worker=3) as pool:
+        handles = [pool.submit(tasks.pid) for _ in range(12)]
+        pids = [await handle for handle in handles]
+    assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [3, 3, 3, 3]
+
+
+async def test_a_worker_that_has_grown_too_large_is_replaced(fork) -> None:
+    limit = 300_000_000
+    async with aioipc.WorkerPool(1, mp_context=fork, max_rss=limit) as pool:
+        first = await pool.run(tasks.pid)
+        assert await pool.run(tasks.pid) == first
+        await pool.run(tasks.keep, 300_000_000)
+        with anyio.fail_after(10):
+            while await pool.run(tasks.pid) == first:
+                pass
+
+
+async def test_resize(pool) -> None:
+    await pool.warm_up()
+    pool.resize(1)
+    await until(lambda: pool.statistics().workers == 1)
+    pool.resize(3)
+    await pool.warm_up()
+    assert pool.statistics().workers == 3
+    assert "workers=3/3" in repr(pool)
+
+
+def test_the_default_size_is_the_cpus_that_may_be_used() -> None:
+    assert 1 <= usable_cpus() <= len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"max_workers": 0},
+        {"min_workers": -1},
+        {"max_workers": 1, "min_workers": 2},
+        {"max_tasks_per_worker": 0},
+        {"on_cancel": "nonsense"},
+        {"serializer": "nonsense"},
+    ],
+)
+def test_wrong_arguments_are_value_errors(arguments) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        aioipc.WorkerPool(**arguments)
+
+
+async def test_wrong_options_are_value_errors(pool) -> None:
+    for options in ({"timeout": -1}, {"retries": -1}, {"on_cancel": "nonsense"}):
+        with pytest.raises(ValueError, match="must"):
+            pool.options(**options)
+
+
+# The end
+
+
+async def test_leaving_the_block_waits_for_what_was_submitted(fork) -> None:
+    async with aioipc.WorkerPool(2, mp_context=fork) as pool:
+        handles = [pool.submit(tasks.spin_for, 0.01, n) for n in range(5)]
+    assert [await handle for handle in handles] == list(range(5))
+    assert repr(pool) == "<WorkerPool closed>"
+    for use in (pool.submit, functools.partial(pool.map, tasks.echo)):
+        with pytest.raises(aioipc.ClosedResourceError):
+            use([1])
+    with pytest.raises(aioipc.ClosedResourceError):
+        await pool.run(tasks.echo, 1)
+
+
+async def test_leaving_the_block_has_a_deadline(fork, begun) -> None:
+    async with aioipc.WorkerPool(2, mp_context=fork, grace=0.01) as pool:
+        task = pool.submit(tasks.hold_gil, begun)
+        await has_begun(begun)
+    with pytest.raises(aioipc.TaskCancelled, match="the pool was closed"):
+        await task
+
+
+async def test_leaving_the_block_by_an_error_kills_at_once(fork, begun) -> None:
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012
+        async with aioipc.WorkerPool(2, mp_context=fork, grace=1000) as pool:
+            task = pool.submit(tasks.hold_gil, begun)
+            await has_begun(begun)
+            raise ZeroDivisionError
+    with pytest.raises(aioipc.TaskCancelled):
+        await task
+
+
+async def test_a_pool_that_is_collected_open_warns_and_leaves_nothing(fork) -> None:
+    pool = aioipc.WorkerPool(2, mp_context=fork)
+    await pool.warm_up()
+    with pytest.warns(  # noqa: PT031
+        ResourceWarning, match="unclosed <WorkerPool workers=2/2"
+    ):
+        del pool
+        gc.collect()
+
+
+async def test_another_loop_is_a_clear_error(pool) -> None:
+    def use() -> None:
+        with pytest.raises(aioipc.EventLoopError, match="another event loop"):
+            asyncio.run(pool.run(tasks.echo, 1))
+
+    await pool.warm_up()
+    await anyio.to_thread.run_sync(use)
+
+
+async def test_a_pool_in_a_fork_is_a_clear_error(pool, fork) -> None:
+    await pool.warm_up()
+
+    def use() -> None:
+        try:
+            anyio.run(pool.run, tasks.echo, 1)
+        except aioipc.ClosedResourceError as error:
+            os._exit(5 if "forked" in str(error) else 6)
+
+    child = aioipc.Process(target=use, context=fork)
+    async with child:
+        assert await child.join() == 5
+    assert await pool.run(tasks.echo, 1) == 1
+
+
+# For other libraries
+
+
+async def test_an_executor_for_existing_code(pool, anyio_backend) -> None:
+    executor = pool.as_executor()
+    if anyio_backend[0] == "asyncio":
+        loop = asyncio.get_running_loop()
+        assert await loop.run_in_executor(executor, tasks.echo, 1) == 1
+        with pytest.raises(tasks.WithState):
+            await loop.run_in_executor(executor, tasks.fail_with_state, "text", 1)
+    future = executor.submit(tasks.echo, 2)
+    assert await anyio.to_thread.run_sync(future.result) == 2
+
+    def from_a_thread() -> list[int]:
+        return list(executor.map(tasks.echo, range(10)))
+
+    assert await anyio.to_thread.run_sync(from_a_thread) == list(range(10))
+    executor.shutdown()
+    with pytest.raises(RuntimeError, match="shutdown"):
+        executor.submit(tasks.echo, 1)
+    assert await pool.run(tasks.echo, 3) == 3
+
+
+async def test_a_cancelled_future_stops_the_work(pool, begun) -> None:
+    executor = pool.as_executor()
+    future = executor.submit(tasks.sleep_forever, begun)
+    await has_begun(begun)
+    assert future.cancel()
+    await all_idle(pool)
+    assert await pool.run(tasks.echo, 1) == 1
+
+
+async def test_lambdas_and_closures_by_cloudpickle(fork) -> None:
+    factor = 3
+    async with aioipc.WorkerPool(1, mp_context=fork, serializer="cloudpickle") as pool:
+        assert await pool.run(lambda x: x * factor, 2) == 6
+        assert [x async for x in pool.map(lambda x: x + factor, range(3))] == [3, 4, 5]
+
+
+async def test_threads_of_the_coordinator_are_not_left_behind(pool) -> None:
+    before = threading.active_count()
+    await pool.run(tasks.echo, bytes(1_000_000))
+    await pool.warm_up()
+    await until(lambda: threading.active_count() <= before)
