@@ -241,3 +241,19 @@ _kept = []
 
 def keep(size):
     _kept.append(b"x" * size)
+
+
+def fail_at(place, n):
+    if n == place:
+        raise ValueError(f"item {n}")
+    return n
+
+
+def return_lambda_at(n):
+    return (lambda: None) if n == 50 else n
+
+
+def exit_at(n):
+    if n == 5:
+        os._exit(1)
+    return n

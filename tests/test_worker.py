@@ -9,7 +9,6 @@ import secrets
 import select
 import signal
 import struct
-import time
 
 import pool_tasks as tasks
 import pytest
@@ -275,7 +274,7 @@ def test_an_interrupt_as_the_task_ends_never_hits_the_next(forked) -> None:
     interrupted = 0
     for n in range(0, 2000, 2):
         forked.give((n, 1, 20e-6), (n + 1, 1, 20e-6))
-        time.sleep(1e-6 * (n % 50))  # at a random moment of the one or the other
+        tasks.spin(1e-6 * (n % 300))  # until a moment of the one, the other or none
         forked.interrupt(n)
         first, second, done = (forked.receive() for _ in range(3))
         interrupted += first[0] is Kind.ERROR

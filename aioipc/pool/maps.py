@@ -8,10 +8,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
+from weakref import WeakMethod
 
 from aioipc.abc import Items, Results
 from aioipc.errors import TaskCancelled
 from aioipc.pool.outcomes import error_of
+from aioipc.pool.task import name_of
 from aioipc.worker.chunks import ChunkResult, call_each
 
 if TYPE_CHECKING:
@@ -56,14 +58,15 @@ class MapResults(Results[Any]):
             raise ValueError("buffersize must be at least 1, or None")
         crew.check()
         self._crew = crew
-        self._options = options
+        self._options = options.but({"name": options.name or name_of(function)})
         self._function = function
         self._unpack = unpack or len(iterables) > 1
         self._ordered = ordered
-        self._go_on = return_exceptions
+        self._goes_on = return_exceptions
         self._buffersize = buffersize
         self._workers = crew.scheduler.sizes.maximum
-        self._source = _open(crew, iterables, self._fill_and_wake)
+        self._on_change = _weakly(self._go_on)
+        self._source = _open(crew, iterables, self._on_change)
         self._ready: deque[Any] = deque()
         self._chunks: deque[Call] = deque()  # under way, and done but not looked at
         self._error: BaseException | None = None  # to be raised behind `_ready`
@@ -127,15 +130,16 @@ class MapResults(Results[Any]):
         return min(left, self._size, share)
 
     def _begin(self, items: list[Any]) -> None:
-        how = {"unpack": self._unpack, "go_on": self._go_on}
+        how = {"unpack": self._unpack, "go_on": self._goes_on}
         call = self._crew.submit(call_each, (self._function, items), how, self._options)
         call.key = self._function  # to be measured apart from other maps
         call.size = len(items)
         self._under_way += len(items)
         self._chunks.append(call)
-        call.then(self._fill_and_wake)
+        call.then(self._on_change)
 
-    def _fill_and_wake(self) -> None:
+    def _go_on(self) -> None:
+        """Note that a chunk is done, or that there is an item."""
         if self._over:
             return
         self._measure()
@@ -169,7 +173,7 @@ class MapResults(Results[Any]):
             self._under_way -= call.size
             if call.error is None:
                 self._take(call.value)
-            elif self._go_on:
+            elif self._goes_on:
                 self._ready.extend([call.error] * call.size)
             else:
                 self._error = call.error
@@ -188,10 +192,10 @@ class MapResults(Results[Any]):
         if not chunk.failures:
             self._ready.extend(values)
             return
-        name = self._options.name or getattr(self._function, "__qualname__", "?")
+        name = self._options.name or ""
         for n in sorted(chunk.failures):
             error = error_of(chunk.failures[n], name)
-            if not self._go_on:
+            if not self._goes_on:
                 self._error = error
                 del values[n:]
                 break
@@ -215,6 +219,21 @@ class MapResults(Results[Any]):
         error, self._source.error = self._source.error, None
         if error is not None:
             raise error
+
+
+def _weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that calls a method, as long as its object is there.
+
+    What is under way must not keep a map whose loop has been left.
+    """
+    reference = WeakMethod(method)
+
+    def call() -> None:
+        there = reference()
+        if there is not None:
+            there()
+
+    return call
 
 
 class _Source:

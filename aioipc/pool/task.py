@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from aioipc.pool.options import Options
     from aioipc.transport.waiters import Waiter
 
-__all__ = ["Call", "PoolTask"]
+__all__ = ["Call", "PoolTask", "name_of"]
 
 T = TypeVar("T")
 
@@ -77,8 +77,7 @@ class Call:
     @property
     def name(self) -> str:
         """What errors call it."""
-        function = self.function
-        return self.options.name or getattr(function, "__qualname__", repr(function))
+        return self.options.name or name_of(self.function)
 
     @property
     def has_begun(self) -> bool:
@@ -113,6 +112,11 @@ class Call:
             finally:
                 del self  # or the traceback would keep it
         return self.value
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Return what a function is called in errors."""
+    return getattr(function, "__qualname__", repr(function))
 
 
 class PoolTask(Generic[T]):
