@@ -10,6 +10,7 @@ import fcntl
 import os
 import signal
 import struct
+import sys
 import termios
 from collections.abc import Callable, Sequence
 from multiprocessing.context import BaseContext
@@ -217,7 +218,7 @@ class Member:
             self.process.join()
             self.process.close()
 
-        with contextlib.suppress(RuntimeError):  # the interpreter ends
+        if not sys.is_finalizing():  # or no thread would start; the kernel reaps then
             run_in_thread(reap, "reap")
 
     def forget(self) -> None:

@@ -289,6 +289,10 @@ class WorkerPool(_Front):
         crew, self._closed = self._crew, True
         if crew is None or crew.closed:
             return
+        if not crew.loop.is_current():
+            settle(crew.loop, repr(self))
+            crew.abandon()
+            return
         crew.refuse()
         try:
             with anyio.move_on_after(self._sizes.grace if grace is None else grace):

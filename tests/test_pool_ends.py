@@ -1,0 +1,122 @@
+"""However a program ends, its workers end with it; and a program does end."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+HERE = Path(__file__).parent
+ENDS = ["SIGKILL", "SIGTERM", "SIGINT"]
+METHODS = ["fork", "forkserver", "spawn"]
+LOOPS = ["asyncio", "uvloop", "trio"]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_for_the_end(pids, seconds=10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while left := [pid for pid in pids if is_alive(pid)]:
+        assert time.monotonic() < deadline, f"still there: {left}"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("loop", LOOPS)
+def test_workers_end_with_the_program(loop, end, method, tmp_path) -> None:
+    # One is idle, one in a Python loop, one in C code that holds the GIL.
+    fifo = tmp_path / "begun"
+    os.mkfifo(fifo)
+    with subprocess.Popen(
+        [sys.executable, HERE / "pool_program.py", loop, method, fifo],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as program:
+        assert program.stdout is not None
+        pids = [int(pid) for pid in program.stdout.readline().split()]
+        assert len(pids) == 3
+        begun = b""
+        while len(begun) < 2:
+            begun += fifo.read_bytes()
+        program.send_signal(signal.Signals[end])
+        wait_for_the_end([*pids, program.pid])
+    with contextlib.suppress(ProcessLookupError):
+        program.kill()
+
+
+def run(program: str, tmp_path, *options) -> subprocess.CompletedProcess[str]:
+    path = tmp_path / "program.py"
+    path.write_text(program)
+    return subprocess.run(
+        [sys.executable, *options, path],
+        env={**os.environ, "PYTHONPATH": str(HERE)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_a_program_without_the_guard_is_told_so_once(method, tmp_path) -> None:
+    program = f"""
+import aioipc, anyio
+
+async def main():
+    async with aioipc.WorkerPool(4, mp_context={method!r}) as pool:
+        await pool.run(abs, -1)
+
+anyio.run(main)
+"""
+    done = run(program, tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count('if __name__ == "__main__":') == 1
+    assert done.stderr.splitlines()[-1].strip().startswith("so that only the program")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_program_that_forgets_its_pool_ends(method, tmp_path) -> None:
+    program = f"""
+import aioipc, anyio, asyncio, time
+
+async def main():
+    global pool
+    pool = aioipc.WorkerPool(2, mp_context={method!r})
+    task = pool.submit(time.sleep, 1000)
+    print(await pool.run(abs, -1))
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+    done = run(program, tmp_path)
+    assert (done.returncode, done.stdout) == (0, "1\n")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_task_of_a_loop_that_has_ended_is_not_waited_for(tmp_path) -> None:
+    program = """
+import aioipc, anyio, asyncio, time
+
+async def use():
+    assert await pool.run(abs, -1) == 1
+
+if __name__ == "__main__":
+    pool = aioipc.WorkerPool(2)
+    asyncio.run(use())
+    anyio.run(use, backend="trio")
+    asyncio.run(pool.aclose())
+"""
+    done = run(program, tmp_path, "-W", "error")
+    assert (done.returncode, done.stderr) == (0, "")
