@@ -1,6 +1,6 @@
 """Tasks by the hundred thousand while workers are killed: does each end exactly once?
 
-    python -m benchmarks.chaos [--tasks 200000] [--every 0.2] [--retries 0] [--loop trio]
+    python -m benchmarks.chaos --help
 
 Every `--every` seconds a random worker is killed. Each task has to end with its result
 or, without retries, with `WorkerCrashed`; memory and descriptors must not grow.
@@ -14,9 +14,9 @@ from collections import Counter
 
 import anyio
 import click
-from benchmarks.loops import LOOPS, run_on
 
 import aioipc
+from benchmarks.loops import LOOPS, run_on
 
 AT_ONCE = 2_000
 """Tasks in flight."""

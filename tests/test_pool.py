@@ -69,6 +69,21 @@ async def test_many_calls_at_once_each_get_their_own_result(pool) -> None:
     assert (state.tasks_pending, state.tasks_running) == (0, 0)
 
 
+async def test_what_cannot_be_sent_is_no_hindrance_to_others(pool) -> None:
+    await pool.warm_up()
+    handles = [
+        pool.submit(tasks.echo, (lambda: None) if n % 3 else n) for n in range(90)
+    ]
+    handles[1].cancel()
+    for n, handle in enumerate(handles):
+        if n % 3:
+            with pytest.raises((aioipc.EncodeError, aioipc.TaskCancelled)):
+                await handle
+        else:
+            assert await handle == n
+    assert pool.statistics().tasks_pending == 0
+
+
 async def test_what_is_submitted_can_be_awaited_often_and_late(pool) -> None:
     task = pool.submit(tasks.echo, "result")
     assert not task.done()

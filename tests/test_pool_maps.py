@@ -44,7 +44,8 @@ async def collect(results):
     return [result async for result in results]
 
 
-async def test_results_come_in_order(pool, context) -> None:
+async def test_results_come_in_order(pool) -> None:
+    assert await pool.run(tasks.echo, 1) == 1
     assert await collect(pool.map(tasks.echo, range(5_000))) == list(range(5_000))
     assert await collect(pool.map(pow, [2, 3, 4], range(2, 9))) == [4, 27, 256]
     assert await collect(pool.starmap(pow, [(2, 3), (4, 2)])) == [8, 16]

@@ -8,7 +8,7 @@ import bridge_peers as peers
 import pytest
 
 import aioipc
-from aioipc.transport import stream
+from aioipc.transport import spin
 from aioipc.transport.spin import AT_ONCE, BUDGET, REST, SPIN, Spin
 
 
@@ -99,7 +99,7 @@ async def test_an_end_that_comes_meanwhile_is_found(ready, monkeypatch) -> None:
         if not peer.connection.closed:
             peer.close()
 
-    monkeypatch.setattr(stream.os, "sched_yield", yield_to_peer)
+    monkeypatch.setattr(spin.os, "sched_yield", yield_to_peer)
     await connection.send("question")
     with pytest.raises(aioipc.BrokenResourceError):
         await connection.recv()
@@ -107,7 +107,7 @@ async def test_an_end_that_comes_meanwhile_is_found(ready, monkeypatch) -> None:
 
 async def test_only_an_answer_is_looked_for(ready, monkeypatch) -> None:
     connection, peer, _ = ready
-    monkeypatch.setattr(stream.os, "sched_yield", pytest.fail)
+    monkeypatch.setattr(spin.os, "sched_yield", pytest.fail)
     peer.send("no answer: nothing has been asked")
     assert await connection.recv() == "no answer: nothing has been asked"
 
@@ -121,7 +121,7 @@ async def test_in_vain_it_ends_soon_and_is_not_tried_again(ready, monkeypatch) -
         now += SPIN / 10
         return now
 
-    monkeypatch.setattr(stream, "perf_counter", clock)
+    monkeypatch.setattr(spin, "perf_counter", clock)
     await connection.send("question")
     assert not receiver.try_now()
     assert not receiver.eager

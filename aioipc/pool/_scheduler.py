@@ -58,6 +58,7 @@ BACKOFF = 0.05
 LONGEST_BACKOFF = 5.0
 
 _LEARNING = 0.25  # the weight of a new measurement of a function's time
+_MANY = 10_000  # functions whose times are remembered
 _SURPRISE = 4.0  # a batch counts as no more than so many times what was expected
 
 
@@ -277,6 +278,7 @@ class Scheduler:
         self._times: dict[object, float] = {}  # seconds that a function takes
         self._later: list[tuple[float, Call]] = []  # retries, and when
         self._started = 0
+        self._has_changed = True  # how many workers there are, or should be
         self._actions: list[Action] = []
         self.alarm = math.inf
         self.may_grow = True
@@ -376,6 +378,7 @@ class Scheduler:
         if worker.state is State.STARTING:
             self.deaths.append(now)
         worker.move(State.GONE)
+        self._has_changed = self.may_grow = True
         self._hungry.pop(worker, None)
         del self.workers[worker.number]
         for task in crashed:
@@ -447,12 +450,29 @@ class Scheduler:
 
     def decide(self, now: float) -> list[Action]:
         """Return what is to be done now."""
-        self._hand_out(now)
-        self._grow(now)
-        if not self.pending and len(self.workers) > 1:
+        if self.pending:
+            self._hand_out(now)
+        if self.pending or self._has_changed:
+            self._grow(now)
+        if not self.pending:
             self._spread()
-        actions, self._actions = self._actions, []
+        actions = self._actions
+        if actions:
+            self._actions = []
         return actions
+
+    def idle_worker(self) -> Worker | None:
+        """Return a worker that has nothing to do, if nothing is pending either."""
+        if self.pending:
+            return None
+        for worker in self._hungry:
+            if not worker.batches:
+                return worker
+        return None
+
+    def give(self, worker: Worker, task: "Call", now: float) -> None:
+        """Note that an idle worker is sent a new task: `Send` without a decision."""
+        self._assign(worker, [task], self._times.get(task.key, 0.0), now)
 
     def kill_all(self) -> None:
         """Have all workers end at once."""
@@ -464,6 +484,7 @@ class Scheduler:
         worker.kill_at = worker.deadline = math.inf
         if worker.state not in {State.KILLED, State.GONE}:
             worker.move(State.KILLED)
+            self._has_changed = self.may_grow = True
             self._hungry.pop(worker, None)
             self._actions.append(Kill(worker))
 
@@ -479,6 +500,7 @@ class Scheduler:
 
     def resized(self) -> None:
         """Note that `sizes` has changed: let those go that are too many."""
+        self._has_changed = self.may_grow = True
         workers = [w for w in self.workers.values() if w.state in _IN_SERVICE]
         workers.sort(key=lambda worker: len(worker.sent))
         for worker in workers[: max(0, self.size - self.sizes.maximum)]:
@@ -518,23 +540,29 @@ class Scheduler:
             tasks, seconds = self._take_batch(worker)
             if not tasks:
                 continue
-            was_idle = not worker.sent
-            for task in tasks:
-                task.worker = worker
-            worker.sent.extend(tasks)
-            worker.batches += 1
-            worker.planned.append((seconds, tasks))
-            if was_idle:
-                self._set_deadline(worker, now)
-            if worker.batches > 1 or seconds / len(tasks) > BATCH_TIME or not seconds:
-                self._hungry.pop(worker, None)
-            else:
-                self._hungry[worker] = self._hungry.pop(worker)  # to the end
             self._actions.append(Send(worker, tasks))
-            limit = self.sizes.tasks
-            if limit and worker.finished + len(worker.sent) >= limit:
-                self._hungry.pop(worker, None)
-                self.replace(worker, now)
+            self._assign(worker, tasks, seconds, now)
+
+    def _assign(
+        self, worker: Worker, tasks: "list[Call]", seconds: float, now: float
+    ) -> None:
+        """Note that a worker has tasks, and how long they are expected to take."""
+        for task in tasks:
+            task.worker = worker
+        was_idle = not worker.sent
+        worker.sent.extend(tasks)
+        worker.batches += 1
+        worker.planned.append((seconds, tasks))
+        if was_idle and tasks[0].options.timeout is not None:
+            self._set_deadline(worker, now)
+        # The next batch is sent ahead, unless that is no use or might be a long one.
+        del self._hungry[worker]
+        if worker.batches == 1 and 0.0 < seconds <= BATCH_TIME * len(tasks):
+            self._hungry[worker] = None
+        limit = self.sizes.tasks
+        if limit and worker.finished + len(worker.sent) >= limit:
+            self._hungry.pop(worker, None)
+            self.replace(worker, now)
 
     def _hungriest(self) -> Worker:
         for worker in self._hungry:
@@ -572,10 +600,12 @@ class Scheduler:
     def _learn(self, tasks: "list[Call]", expected: float, seconds: float) -> None:
         """Correct what is known of the time of functions."""
         times = self._times
+        if len(times) > _MANY:
+            times.clear()
         each = seconds / len(tasks)
         if expected:
             each = min(each, _SURPRISE * expected / len(tasks))
-        for key in {task.key for task in tasks}:
+        for key in {task.key for task in tasks} if len(tasks) > 1 else (tasks[0].key,):
             known = times.get(key)
             if known is None:
                 times[key] = each
@@ -585,6 +615,7 @@ class Scheduler:
     def _grow(self, now: float) -> None:
         """Start workers for tasks that wait, and for those that are to be there."""
         sizes, count = self.sizes, self.size
+        self._has_changed = False
         self.may_grow = count < sizes.maximum
         if not self.may_grow:
             return
@@ -597,14 +628,11 @@ class Scheduler:
 
     def _spread(self) -> None:
         """Let an idle worker have what another has not begun."""
-        for worker in self._hungry:
-            if not worker.batches:
-                break
-        else:
-            return
-        loaded = max(self.workers.values(), key=lambda worker: len(worker.sent))
-        waiting = len(loaded.sent) - 1
-        if waiting > 0 and not loaded.spent and loaded.state is not State.KILLED:
+        waiting, loaded = 0, None
+        for worker in self.workers.values():
+            if len(worker.sent) - 1 > waiting and not worker.spent:
+                waiting, loaded = len(worker.sent) - 1, worker
+        if loaded is not None and self.has_idle and loaded.state is not State.KILLED:
             self._actions.append(TakeBack(loaded, (waiting + 1) // 2))
 
     def _start(self, now: float) -> None:
@@ -622,6 +650,7 @@ class Scheduler:
 
     def _retire(self, worker: Worker) -> None:
         worker.move(State.RETIRING)
+        self._has_changed = self.may_grow = True
         self._hungry.pop(worker, None)
         self._actions.append(End(worker))
 

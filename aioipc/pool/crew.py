@@ -10,6 +10,7 @@ to it is as it should be, and never while the scheduler decides.
 """
 
 import math
+import os
 import pickle
 import types
 from collections.abc import Callable
@@ -35,6 +36,7 @@ from aioipc.pool.outcomes import error_of, load_failure
 from aioipc.pool.task import Call
 from aioipc.transport.forks import forget_in_forks
 from aioipc.transport.loops import Loop, Timer
+from aioipc.transport.spin import Spin
 from aioipc.transport.threads import Job, run_in_thread
 from aioipc.wire.frames import LARGE
 from aioipc.wire.pickles import Pickler, TooLarge, dumps_large, loads, loads_large
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Crew", "Launch"]
 
+_FUNCTIONS = {types.FunctionType, types.BuiltinFunctionType, type}
 _VALUE, _ERROR, _DONE, _READY = Kind.VALUE, Kind.ERROR, Kind.DONE, Kind.READY
 
 
@@ -90,6 +93,8 @@ class Crew:
         self._timer: Timer | None = None
         self._timer_at = math.inf
         self._watchers: list[Waiter] = []
+        self._spin = Spin()
+        self._is_looking = False  # for the answer to a call, within a task
         forget_in_forks(self)
 
     # What the pool asks for
@@ -106,16 +111,28 @@ class Crew:
             self.check()
         self._numbers = number = self._numbers + 1
         call = Call(number, function, args, kwargs, options)
+        if type(function) not in _FUNCTIONS:
+            call.key = type(function)  # it may not be hashable
         self.open[call] = None
         scheduler = self.scheduler
-        scheduler.submitted(call)
-        if not self._pump_is_due and scheduler.is_urgent:
-            if scheduler.has_idle:
-                self.pump()
-            else:
-                self._pump_is_due = True
-                self.loop.call_soon(self.pump)
+        worker = scheduler.idle_worker()
+        if worker is not None and self._prepare(call):
+            self._send_at_once(call, worker)
+            return call
+        if not call.away:  # or it comes later, or never
+            scheduler.submitted(call)
+        if not self._pump_is_due and (scheduler.is_urgent or self._unsendable):
+            self._pump_is_due = True
+            self.loop.call_soon(self.pump)
         return call
+
+    def _send_at_once(self, call: Call, worker: Worker) -> None:
+        """Send a call that is alone: what `pump` would do, the short way."""
+        scheduler, now = self.scheduler, monotonic()
+        scheduler.give(worker, call, now)
+        self.members[worker].send_batch((call,), self._pickled_functions)
+        if scheduler.alarm < self._timer_at:
+            self._set_timer(now)
 
     def stop(self, call: Call, error: BaseException) -> None:
         """Give a call an outcome before it has one, and stop the work on it."""
@@ -159,6 +176,36 @@ class Crew:
         for call in list(self.open):
             call.done = True
             self._resolve(call, None, error)
+
+    def look(self, call: Call) -> None:
+        """Look for the answer to a call that is alone, if that is worth it."""
+        if not self._spin.again or call.worker is None:
+            return
+        member = self.members[call.worker]
+        spin, self._is_looking = self._spin, True
+
+        def step() -> bool:
+            member.read()
+            return call.done
+
+        try:
+            os.sched_yield()  # to the worker, if this is its only CPU
+            if step():
+                spin.left -= 1
+                spin.again = spin.left > 0
+            else:
+                spin.look(step)
+        finally:
+            self._is_looking = False
+
+    def waited(self, seconds: float, finished: int) -> None:
+        """Note how long an answer has taken that the loop brought.
+
+        :param finished: the count of then, to tell whether it was the only one
+        """
+        self._spin.again = self._spin.looped(
+            seconds, alone=self.finished == finished + 1
+        )
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until a condition holds that calls and workers bring about."""
@@ -266,9 +313,11 @@ class Crew:
 
     def _encode(self, call: Call) -> bytes:
         function = call.function
-        number = self._functions.get(function) if _is_by_name(function) else 0
-        if number is None:
-            number = self._learn(function)
+        number = 0
+        if type(function) in _FUNCTIONS:
+            number = self._functions.get(function)
+            if number is None:
+                number = self._learn(function) if _is_by_name(function) else 0
         call.function_number = number
         what = (
             (call.args, call.kwargs) if number else (call.args, call.kwargs, function)
@@ -311,12 +360,25 @@ class Crew:
         what = blame(call.function, call.args, call.kwargs)
         failure = EncodeError(f"task {call.name} can't be sent: {what or error}")
         failure.__cause__ = error
+        call.away = True
         self._unsendable.append((call, failure))
 
     # What workers say
 
     def _handle(self, worker: Worker, member: Member) -> None:
+        # First the worker gets more to do, then those go on who waited for it.
+        replies = self._take_in(worker, member)
+        self.pump()
+        for call, kind, body in replies:
+            if not call.done:
+                self._take_reply(call, kind, body)
+        if self._watchers:
+            self._notify()
+
+    def _take_in(self, worker: Worker, member: Member) -> list[tuple[Call, int, bytes]]:
+        """Note what a worker has said; return its answers."""
         messages, scheduler, now = member.messages, self.scheduler, monotonic()
+        replies: list[tuple[Call, int, bytes]] = []
         while messages:
             kind, number, body = messages.popleft()
             if kind == _VALUE or (kind == _ERROR and number != NO_TASK):
@@ -326,8 +388,9 @@ class Crew:
                     break
                 if member.garbage and not member.blamed:
                     self._blame_for_garbage(member, call)
-                elif not call.done:
-                    self._take_reply(call, kind, body)
+                else:
+                    call.away = True
+                    replies.append((call, kind, body))
             elif kind == _DONE and worker.batches:
                 scheduler.batch_done(worker, number * 1e-9, now)
                 if body:
@@ -340,12 +403,10 @@ class Crew:
                 member.garbage = member.garbage or body
                 scheduler.kill(worker)
                 end_line_for_resource_tracker()
-        self.pump()
-        self._notify()
+        return replies
 
     def _take_reply(self, call: Call, kind: int, body: bytes) -> None:
         if len(body) >= LARGE:
-            call.away = True
             job = run_in_thread(lambda: loads_large(body), "loads")
             job.then(lambda: self.loop.call_soon(lambda: self._loaded(call, kind, job)))
             return
@@ -359,8 +420,12 @@ class Crew:
             del self.open[call]
             waiter, call.waiter = call.waiter, None
             call.resolve(value)
-            if waiter is not None:
-                waiter.resume()  # not `wake`: this is a callback of the loop's
+            if waiter is None:
+                pass
+            elif self._is_looking:
+                waiter.wake()
+            else:
+                waiter.resume()
         else:
             self._resolve_failed(call, error_of(value, call.name))
 
@@ -494,11 +559,11 @@ class Crew:
         self.pump()
 
 
-def _is_by_name(function: Callable[..., Any]) -> bool:
+def _is_by_name(function: Any) -> bool:
     """Whether a function is pickled by its name, so that once is enough."""
     if isinstance(function, types.BuiltinFunctionType):
         return isinstance(function.__self__, types.ModuleType)
-    return isinstance(function, types.FunctionType | type)
+    return type(function) in _FUNCTIONS and "<" not in function.__qualname__
 
 
 def _cannot_load(call: Call, error: BaseException) -> DecodeError:

@@ -4,8 +4,9 @@ Items are read as results are taken: what is read and not yet yielded is bounded
 that take little time travel in chunks of about `CHUNK_TIME`, measured as they go.
 """
 
+import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
@@ -77,16 +78,46 @@ class MapResults(Results[Any]):
         self._over = False
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        return self
+        """Return a generator, whose items cost half of what our `__anext__` does.
+
+        It ends with the loop over it, and the map with it: it needs no event loop for
+        that, as its end awaits nothing. So the loop's hooks are kept away from it.
+        """
+        generator = self._items()
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(None, None)
+        try:
+            generator.__anext__().send(None)
+        except StopIteration:  # is how it yields
+            pass
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
+        return generator
+
+    async def _items(self) -> AsyncGenerator[Any, None]:
+        ready = self._ready
+        try:
+            yield None  # to `__aiter__`
+            while True:
+                while ready:
+                    yield ready.popleft()
+                if not await self._refill():
+                    return
+        finally:
+            self._stop()
 
     async def __anext__(self) -> Any:
-        if self._ready:
+        if self._ready or await self._refill():
             return self._ready.popleft()
-        while not self._ready:
+        raise StopAsyncIteration
+
+    async def _refill(self) -> bool:
+        """Wait until there are results; False if no more will come."""
+        while True:
             self._fill()
             self._look_at_chunks()
             if self._ready:
-                break
+                return True
             if self._error is not None:
                 error = self._error
                 self._stop()
@@ -94,11 +125,10 @@ class MapResults(Results[Any]):
             if self._over or (not self._chunks and self._source.ended):
                 self._stop()
                 self._raise_source_error()
-                raise StopAsyncIteration
+                return False
             waiter = self._crew.loop.waiter()
             self._waiters.append(waiter)
             await waiter
-        return self._ready.popleft()
 
     async def aclose(self) -> None:
         self._stop()

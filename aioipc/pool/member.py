@@ -141,7 +141,7 @@ class Member:
         self._reading = self._watching = None
         for fd in (launched.tasks, launched.replies, launched.interrupts):
             os.set_blocking(fd, False)
-        self._reading = self._watch(launched.replies, "read", self._read)
+        self._reading = self._watch(launched.replies, "read", self.read)
         try:
             self._pidfd = os.pidfd_open(self.pid or 0)
         except OSError:  # it is gone, and somebody has reaped it
@@ -248,6 +248,10 @@ class Member:
         return watch
 
     def _write(self, parts: list[bytes]) -> None:
+        if not self._unsent and len(parts) == 1:
+            parts = self._write_now(parts[0])
+            if not parts:
+                return
         was_writing = bool(self._unsent)
         self._unsent += map(memoryview, parts)
         if not was_writing and not self._flush():
@@ -256,6 +260,16 @@ class Member:
                     self._loop, self._launched.tasks, "write", self._flush, None
                 )
             self._writing.finish()
+
+    def _write_now(self, message: bytes) -> list[bytes]:
+        """Try to write a message; return the rest."""
+        try:
+            count = os.write(self._launched.tasks, message)
+        except BlockingIOError:
+            return [message]
+        except OSError:  # see `_flush`
+            return []
+        return [message[count:]] if count < len(message) else []
 
     def _flush(self) -> bool:
         unsent = self._unsent
@@ -272,7 +286,7 @@ class Member:
                 unsent[0] = unsent[0][count:]
         return True
 
-    def _read(self) -> bool:
+    def read(self) -> bool:
         """Take in what is there; True at the end."""
         decoder = self._decoder
         try:
@@ -296,7 +310,7 @@ class Member:
         """Bring the last messages, then the exit code."""
         replies = self._launched.replies
         while self._launched.fds and _has_bytes(replies):
-            self._read()
+            self.read()
         self._reap(_REAPING)
         return True
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 
 import anyio
@@ -78,10 +78,16 @@ class _Front(Pool):
     ) -> T:
         crew = self._crew_here()
         call = crew.submit(function, args, kwargs, self._options)
+        alone = len(crew.open) == 1
+        if alone:
+            crew.look(call)
         if not call.done:
+            since, finished = perf_counter(), crew.finished
             call.waiter = waiter = crew.loop.waiter()
             try:
                 await waiter
+                if alone:
+                    crew.waited(perf_counter() - since, finished)
             except BaseException:
                 call.waiter = None
                 await _stop(crew, call)

@@ -24,7 +24,7 @@ class Call:
     :ivar arguments: pickled, once it is to be sent
     :ivar size: how many items of a map it stands for
     :ivar worker: to which it has been sent
-    :ivar away: whether a thread is pickling it, or unpickling its result
+    :ivar away: whether it is being pickled by a thread, or its result unpickled
     :ivar done: whether it has an outcome, or none is wanted any more
     """
 

@@ -9,6 +9,10 @@ is waited for in the loop, which shows how long that takes; and if it is no slow
 loop has other work, and does not sleep anyway), there is no looking for `REST` answers.
 """
 
+import os
+from collections.abc import Callable
+from time import perf_counter
+
 __all__ = ["BUDGET", "REST", "SPIN", "Spin"]
 
 SPIN = 1e-4
@@ -31,16 +35,35 @@ class Spin:
     """How long answers took lately, by looking for them and through the loop.
 
     :ivar left: how many more may be found at the first look
+    :ivar again: whether to look for the next one
     """
 
-    __slots__ = ("_budget", "_looked", "_looped", "_rest", "left")
+    __slots__ = ("_budget", "_looked", "_looped", "_rest", "again", "left")
 
     def __init__(self) -> None:
         self.left = AT_ONCE
+        self.again = False
         self._budget = 0.0
         self._rest = 0
         self._looked = 0.0
         self._looped = SPIN  # until it is known better, looking is worth a try
+
+    def look(self, step: Callable[[], bool]) -> bool:
+        """Look for an answer until `step` returns True, or it is too late.
+
+        :returns: whether it did; then `again` is whether to look for the next
+        """
+        since = now = perf_counter()
+        while now < since + SPIN:
+            os.sched_yield()  # to whoever wants this CPU
+            found = step()
+            now = perf_counter()
+            if found:
+                self.again = self.looked(now - since)
+                return True
+        self.looked(SPIN)
+        self.again = False
+        return False
 
     def looped(self, seconds: float, *, alone: bool) -> bool:
         """Note an answer that came through the loop; True to look for the next.

@@ -11,7 +11,6 @@ peer sees whole messages only.
 
 import os
 from collections.abc import Sequence
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 import anyio.lowlevel
@@ -21,7 +20,7 @@ from aioipc.transport.choice import Transport, open_watch
 from aioipc.transport.descriptor import Descriptor
 from aioipc.transport.loops import NOWHERE, Loop, running_loop, settle
 from aioipc.transport.receiver import CHUNK, Receiver
-from aioipc.transport.spin import SPIN, Spin
+from aioipc.transport.spin import Spin
 from aioipc.transport.turns import Turn
 from aioipc.wire.frames import encode_header, pack_length
 
@@ -111,21 +110,9 @@ class StreamReceiver(Receiver):
             self._spin.left -= 1
             self.eager = self._spin.left > 0
             return True
-        return self._look_on()
-
-    def _look_on(self) -> bool:
-        """Look for the answer until it is there, or too late."""
-        since = now = perf_counter()
-        while now < since + SPIN:
-            os.sched_yield()
-            found = self.step()
-            now = perf_counter()
-            if found:
-                self.eager = self._spin.looked(now - since)
-                return True
-        self._spin.looked(SPIN)  # in vain
-        self.eager = False
-        return False
+        found = self._spin.look(self.step)
+        self.eager = self._spin.again
+        return found
 
     def waited(self, seconds: float) -> None:
         descriptor, loop = self._descriptor, self._loop

@@ -21,7 +21,7 @@ import enum
 import io
 import struct
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 __all__ = [
     "COOKIE_SIZE",
@@ -89,14 +89,16 @@ def encode_batch(calls: Sequence[TaskCall]) -> list[bytes]:
     return [b"".join(table), *(args for _, _, args in calls)]
 
 
-def decode_batch(body: bytes) -> Iterator[TaskCall]:
-    """Yield the tasks of a BATCH."""
+def decode_batch(body: bytes) -> list[TaskCall]:
+    """Return the tasks of a BATCH."""
     (count,) = _COUNT.unpack_from(body)
     start = _COUNT.size
     offset = start + count * _CALL.size
+    calls: list[TaskCall] = []
     for task, function, size in _CALL.iter_unpack(body[start:offset]):
-        yield task, function, body[offset : offset + size]
+        calls.append((task, function, body[offset : offset + size]))
         offset += size
+    return calls
 
 
 class MessageDecoder:

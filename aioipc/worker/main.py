@@ -56,7 +56,7 @@ def serve(endpoints: Endpoints, setup: Setup) -> None:
     calls = Calls(Interrupts(endpoints.interrupts))
     if not _call(setup.initializer, channel):
         return
-    channel.send(Kind.READY)
+    channel.send(channel.encode(Kind.READY))
     for kind, number, body in channel:
         if kind == Kind.BATCH:
             _work(calls, channel, body, setup.max_rss)
@@ -70,15 +70,21 @@ def serve(endpoints: Endpoints, setup: Setup) -> None:
 def _work(calls: Calls, channel: Channel, batch: bytes, max_rss: int | None) -> None:
     """Do the tasks of a batch that the pool does not take back."""
     began = perf_counter_ns()
-    make, send = calls.make, channel.send
-    for number, function, arguments in decode_batch(batch):
+    make, encode, send = calls.make, channel.encode, channel.send
+    tasks = decode_batch(batch)
+    last, reply = tasks[-1], b""
+    for task in tasks:
         if not channel.take_token():
             break
+        number, function, arguments = task
         kind, value = make(number, function, arguments)
-        send(kind, number, value)
+        reply = encode(kind, number, value)
+        if task is not last:
+            send(reply)
+            reply = b""
     took = perf_counter_ns() - began
     too_large = max_rss is not None and resident() > max_rss
-    send(Kind.DONE, took, b"too large" if too_large else b"")
+    send(reply, encode(Kind.DONE, took, b"too large" if too_large else b""))
 
 
 def _call(action: Action | None, channel: Channel) -> bool:
@@ -90,6 +96,6 @@ def _call(action: Action | None, channel: Channel) -> bool:
         function(*args)
     except BaseException as error:  # noqa: BLE001 - whatever the user's function raises
         failure = pickle.dumps(describe(error, "run"))
-        channel.send(Kind.ERROR, NO_TASK, failure)
+        channel.send(channel.encode(Kind.ERROR, NO_TASK, failure))
         return False
     return True
