@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import bridge, harness, readme, report
+from benchmarks import bridge, harness, pool, readme, report
 
-SUITES = {"bridge": bridge.cases}
+SUITES = {"bridge": bridge.cases, "pool": pool.cases}
 RESULTS = Path(__file__).parent / "results"
 ROUNDS = 15
 QUICK_ROUNDS = 4
@@ -20,6 +20,8 @@ def main() -> int:
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
     missed = False
     for suite, cases in SUITES.items():
+        if options.suite not in (None, suite):
+            continue
         chosen = [c for c in cases() if options.only in f"{suite}: {c.name}"]
         outcomes = []
         for case in chosen:
@@ -48,6 +50,7 @@ def _parse() -> argparse.Namespace:
         action="store_true",
         help=f"{QUICK_ROUNDS} rounds instead of {ROUNDS}; nothing is kept",
     )
+    parser.add_argument("--suite", choices=SUITES, help="only this one")
     parser.add_argument(
         "--only", metavar="NAME", default="", help="cases with this in their name"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import aioipc
 
-PACKAGES = ("anyio", "trio", "uvloop", "aioprocessing")
+PACKAGES = ("anyio", "trio", "uvloop", "aioprocessing", "loky", "pebble")
 
 
 def describe() -> dict[str, str | int]:

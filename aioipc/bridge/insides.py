@@ -27,7 +27,7 @@ def end_line_for_resource_tracker() -> None:
 
     The helper reads lines. It complains about one that makes no sense, and goes on.
     """
-    fd = resource_tracker._resource_tracker._fd
+    fd: int | None = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
     if fd is not None:
         os.write(fd, b"\n")
 

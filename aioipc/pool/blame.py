@@ -2,9 +2,10 @@
 
 import pickle
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any
+from itertools import islice
+from typing import Any, cast
 
 __all__ = ["blame"]
 
@@ -43,22 +44,19 @@ def _path(value: object, depth: int) -> list[str]:
     return [_describe(value)]
 
 
-def _parts(value: Any) -> Iterator[tuple[str, object]]:
-    match value:
-        case types.MethodType():
-            yield ".__self__", value.__self__
-        case Mapping():
-            for key, part in list(value.items())[:_BREADTH]:
-                yield f"[{key!r}]", part
-        case str() | bytes() | bytearray():
-            pass
-        case Sequence() | AbstractSet():
-            for n, part in enumerate(list(value)[:_BREADTH]):
-                yield f"[{n}]", part
-        case _:
-            if not isinstance(value, type | types.FunctionType | types.ModuleType):
-                for name, part in list(getattr(value, "__dict__", {}).items()):
-                    yield f".{name}", part
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    kind = cast("type[object]", type(value))
+    if issubclass(kind, types.MethodType):
+        yield ".__self__", value.__self__
+    elif issubclass(kind, Mapping):
+        yield from ((f"[{key!r}]", value[key]) for key in islice(value, _BREADTH))
+    elif issubclass(kind, Sequence | AbstractSet):
+        if not issubclass(kind, str | bytes | bytearray):
+            items: Iterable[Any] = islice(value, _BREADTH)
+            yield from ((f"[{n}]", item) for n, item in enumerate(items))
+    elif not issubclass(kind, type | types.FunctionType | types.ModuleType):
+        state: dict[str, Any] = getattr(value, "__dict__", {})
+        yield from ((f".{name}", state[name]) for name in state)
 
 
 def _describe(value: object) -> str:

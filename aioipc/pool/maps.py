@@ -8,7 +8,7 @@ import sys
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakMethod
 
 from aioipc.abc import Items, Results
@@ -344,7 +344,7 @@ class _AsyncSource:
 def _open(
     crew: "Crew", iterables: tuple[Items[Any], ...], on_item: Callable[[], None]
 ) -> _Source | _AsyncSource:
-    if not any(hasattr(items, "__aiter__") for items in iterables):
+    if not any(map(_is_async, iterables)):
         sync: Any = iterables
         return _Source(sync[0] if len(sync) == 1 else zip(*sync, strict=False))
     if len(iterables) == 1:
@@ -352,11 +352,19 @@ def _open(
     return _AsyncSource(crew, _async_zip(iterables), on_item)
 
 
+def _is_async(items: Items[Any]) -> bool:
+    return hasattr(items, "__aiter__")
+
+
 async def _async_zip(iterables: tuple[Items[Any], ...]) -> AsyncIterator[Any]:
     """Yield an item of each, until one is used up."""
-    iterators: list[Any] = [
-        aiter(items) if hasattr(items, "__aiter__") else iter(items)  # type: ignore[arg-type]
-        for items in iterables
+    sources: Any = iterables
+    iterators = [
+        cast(
+            "Iterator[Any] | AsyncIterator[Any]",
+            aiter(it) if _is_async(it) else iter(it),
+        )
+        for it in sources
     ]
     while True:
         row: list[Any] = []

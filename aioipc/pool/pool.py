@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
 from time import monotonic, perf_counter
@@ -429,9 +430,8 @@ def _dumps(serializer: Serializer) -> Callable[[Any], bytes] | None:
     if serializer == "pickle":
         return None
     if serializer == "cloudpickle":
-        import cloudpickle  # noqa: PLC0415 - an extra
-
-        return cloudpickle.dumps
+        dumps: Callable[[Any], bytes] = import_module("cloudpickle").dumps  # an extra
+        return dumps
     raise ValueError(
         f"serializer must be 'pickle' or 'cloudpickle', not {serializer!r}"
     )
