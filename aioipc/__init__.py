@@ -1,4 +1,4 @@
-"""Await `multiprocessing`: pipes, queues and processes as cancel-safe async streams.
+"""Await `multiprocessing` and worker processes: streams, and a crash-proof pool.
 
 The names are imported on first use, so that `import aioipc` costs a worker nothing.
 """

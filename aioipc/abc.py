@@ -10,6 +10,7 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Literal,
+    NamedTuple,
     ParamSpec,
     Self,
     TypeVar,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from aioipc.pool.options import OnCancel
     from aioipc.pool.task import PoolTask
 
-__all__ = ["Items", "Pool", "Results"]
+__all__ = ["Items", "MapOptions", "Pool", "Results"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,6 +33,19 @@ C = TypeVar("C")
 
 Items = Iterable[A] | AsyncIterable[A]
 """What a map takes its items from; lazily."""
+
+
+class MapOptions(NamedTuple):
+    """What tells `map`, `map_unordered` and `starmap` apart.
+
+    :ivar unpack: whether an item is a tuple of arguments
+    :ivar ordered: whether results come in the order of the items
+    """
+
+    unpack: bool
+    ordered: bool
+    buffersize: int | None
+    return_exceptions: bool
 
 
 class Results(AsyncIterator[T], ABC):
@@ -117,10 +131,18 @@ class Pool(ABC):
         /,
         *iterables: Items[Any],
         buffersize: int | None = ...,
-        return_exceptions: bool = ...,
-    ) -> Results[T | Any]: ...
+        return_exceptions: Literal[False] = ...,
+    ) -> Results[T]: ...
+    @overload
+    def map(
+        self,
+        function: Callable[..., T],
+        /,
+        *iterables: Items[Any],
+        buffersize: int | None = ...,
+        return_exceptions: bool,
+    ) -> Results[T | BaseException]: ...
 
-    @abstractmethod
     def map(
         self,
         function: Callable[..., Any],
@@ -133,14 +155,47 @@ class Pool(ABC):
 
         With several iterables it is called with an item of each, until one is used up.
 
+        Items that take little time are sent in chunks. The end of a worker costs the
+        chunk that it was at: all of its items raise WorkerCrashed.
+
         :param iterables: read as workers become free, `buffersize` items ahead
         :param buffersize: items read and not yet yielded, at most; None for enough to
             keep the workers busy
         :param return_exceptions: yield the error of an item instead of raising it
         :raises Exception: of an item, at its place; the work behind it is stopped
         """
+        how = MapOptions(False, True, buffersize, return_exceptions)
+        return self._map(function, iterables, how)
 
-    @abstractmethod
+    @overload
+    def map_unordered(
+        self,
+        function: Callable[[A], T],
+        items: Items[A],
+        /,
+        *,
+        buffersize: int | None = ...,
+        return_exceptions: Literal[False] = ...,
+    ) -> Results[T]: ...
+    @overload
+    def map_unordered(
+        self,
+        function: Callable[..., T],
+        /,
+        *iterables: Items[Any],
+        buffersize: int | None = ...,
+        return_exceptions: Literal[False] = ...,
+    ) -> Results[T]: ...
+    @overload
+    def map_unordered(
+        self,
+        function: Callable[..., T],
+        /,
+        *iterables: Items[Any],
+        buffersize: int | None = ...,
+        return_exceptions: bool,
+    ) -> Results[T | BaseException]: ...
+
     def map_unordered(
         self,
         function: Callable[..., Any],
@@ -150,8 +205,30 @@ class Pool(ABC):
         return_exceptions: bool = False,
     ) -> Results[Any]:
         """Like `map`, but yield results as they come."""
+        how = MapOptions(False, False, buffersize, return_exceptions)
+        return self._map(function, iterables, how)
 
-    @abstractmethod
+    @overload
+    def starmap(
+        self,
+        function: Callable[..., T],
+        items: Items[Iterable[Any]],
+        /,
+        *,
+        buffersize: int | None = ...,
+        return_exceptions: Literal[False] = ...,
+    ) -> Results[T]: ...
+    @overload
+    def starmap(
+        self,
+        function: Callable[..., T],
+        items: Items[Iterable[Any]],
+        /,
+        *,
+        buffersize: int | None = ...,
+        return_exceptions: bool,
+    ) -> Results[T | BaseException]: ...
+
     def starmap(
         self,
         function: Callable[..., Any],
@@ -162,6 +239,17 @@ class Pool(ABC):
         return_exceptions: bool = False,
     ) -> Results[Any]:
         """Like `map`, with each item unpacked into the function's arguments."""
+        how = MapOptions(True, True, buffersize, return_exceptions)
+        return self._map(function, (items,), how)
+
+    @abstractmethod
+    def _map(
+        self,
+        function: Callable[..., Any],
+        iterables: tuple[Items[Any], ...],
+        how: MapOptions,
+    ) -> Results[Any]:
+        """Do what `map` and its like promise."""
 
     @abstractmethod
     def options(

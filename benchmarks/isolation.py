@@ -7,6 +7,7 @@ its own, so that the peers it starts can be killed with it when time is up.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -54,6 +55,7 @@ def call_in_fresh_process(function: Callable[[], T], *, within: float) -> T:
 
 def _report(function: Callable[[], object], outcome: Connection) -> None:
     os.setpgid(0, 0)
+    gc.freeze()  # or every collection would look through all that is imported
     try:
         outcome.send((True, function()))
     except Exception:  # noqa: BLE001 - it is raised again on the other side

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+DOCS = ["docs/design.md", "docs/pool.md"]
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
@@ -35,11 +36,13 @@ def test_the_other_blocks_of_the_readme_are_valid(block) -> None:
     compile(f"async def main():\n{body}", "README.md", "exec")
 
 
-@pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", "docs/design.md"])
+@pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", *DOCS])
 def test_the_files_that_a_document_names_exist(file) -> None:
     text = (ROOT / file).read_text()
     linked = re.findall(r"\]\((?!http)([^)]+)\)", text)
-    named = re.findall(r"`((?:tests|bridge|wire|transport)/[\w/]+\.py)`", text)
+    named = re.findall(
+        r"`((?:tests|bridge|wire|transport|pool|worker)/[\w/]+\.py)`", text
+    )
     for path in linked:
         assert (ROOT / file).parent.joinpath(path).exists(), path
     for path in named:

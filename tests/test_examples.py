@@ -37,6 +37,16 @@ def test_producers_consumers() -> None:
     ]
 
 
+def test_fan_out() -> None:
+    assert run("fan_out.py") == [
+        "one call: True",
+        "a map: 2262 primes below 20,000",
+        "given up: True",
+        "too late: task is_prime took longer than 0.1 s",
+        "and on: True",
+    ]
+
+
 @pytest.mark.parametrize(
     "path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name
 )

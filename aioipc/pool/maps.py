@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakMethod
 
-from aioipc.abc import Items, Results
+from aioipc.abc import Items, MapOptions, Results
 from aioipc.errors import TaskCancelled
 from aioipc.pool.outcomes import error_of
 from aioipc.pool.task import name_of
@@ -47,24 +47,20 @@ class MapResults(Results[Any]):
         options: "Options",
         function: Callable[..., Any],
         iterables: tuple[Items[Any], ...],
-        *,
-        unpack: bool,
-        ordered: bool,
-        buffersize: int | None,
-        return_exceptions: bool,
+        how: MapOptions,
     ) -> None:
         if not iterables:
             raise TypeError("map needs at least one iterable")
-        if buffersize is not None and buffersize < 1:
+        if how.buffersize is not None and how.buffersize < 1:
             raise ValueError("buffersize must be at least 1, or None")
         crew.check()
         self._crew = crew
         self._options = options.but({"name": options.name or name_of(function)})
         self._function = function
-        self._unpack = unpack or len(iterables) > 1
-        self._ordered = ordered
-        self._goes_on = return_exceptions
-        self._buffersize = buffersize
+        self._unpack = how.unpack or len(iterables) > 1
+        self._ordered = how.ordered
+        self._goes_on = how.return_exceptions
+        self._buffersize = how.buffersize
         self._workers = crew.scheduler.sizes.maximum
         self._on_change = _weakly(self._go_on)
         self._source = _open(crew, iterables, self._on_change)

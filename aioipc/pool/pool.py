@@ -3,7 +3,7 @@
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing import get_all_start_methods, get_context
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 
 import anyio
 
-from aioipc.abc import Items, Pool, Results
+from aioipc.abc import Items, MapOptions, Pool, Results
 from aioipc.bridge.handover import plain
 from aioipc.errors import ClosedResourceError, TaskCancelled
 from aioipc.pool._scheduler import Sizes, State
@@ -101,63 +101,14 @@ class _Front(Pool):
         crew = self._crew_here()
         return PoolTask(crew.submit(function, args, kwargs, self._options), crew)
 
-    def map(
+    def _map(
         self,
         function: Callable[..., Any],
-        /,
-        *iterables: Items[Any],
-        buffersize: int | None = None,
-        return_exceptions: bool = False,
+        iterables: tuple[Items[Any], ...],
+        how: MapOptions,
     ) -> Results[Any]:
-        return MapResults(
-            self._crew_here(),
-            self._options,
-            function,
-            iterables,
-            unpack=False,
-            ordered=True,
-            buffersize=buffersize,
-            return_exceptions=return_exceptions,
-        )
-
-    def map_unordered(
-        self,
-        function: Callable[..., Any],
-        /,
-        *iterables: Items[Any],
-        buffersize: int | None = None,
-        return_exceptions: bool = False,
-    ) -> Results[Any]:
-        return MapResults(
-            self._crew_here(),
-            self._options,
-            function,
-            iterables,
-            unpack=False,
-            ordered=False,
-            buffersize=buffersize,
-            return_exceptions=return_exceptions,
-        )
-
-    def starmap(
-        self,
-        function: Callable[..., Any],
-        items: Items[Iterable[Any]],
-        /,
-        *,
-        buffersize: int | None = None,
-        return_exceptions: bool = False,
-    ) -> Results[Any]:
-        return MapResults(
-            self._crew_here(),
-            self._options,
-            function,
-            (items,),
-            unpack=True,
-            ordered=True,
-            buffersize=buffersize,
-            return_exceptions=return_exceptions,
-        )
+        crew = self._crew_here()
+        return MapResults(crew, self._options, function, iterables, how)
 
     def as_executor(self) -> PoolExecutor:
         """Return an executor for code that knows `concurrent.futures` only.

@@ -1,5 +1,6 @@
-"""Tools for testing programs that use aioipc, and aioipc itself."""
+"""For the tests of those who use or extend aioipc."""
 
 from aioipc.testing.leaks import LeakError, Leaks, no_leaks
+from aioipc.testing.pools import PoolContract
 
-__all__ = ["LeakError", "Leaks", "no_leaks"]
+__all__ = ["LeakError", "Leaks", "PoolContract", "no_leaks"]
