@@ -124,7 +124,10 @@ def allow_what_does_not_block(detector: BlockBuster) -> None:
     detector.functions["os.write"].can_block_in(
         "aioipc/bridge/insides.py", {"end_line_for_resource_tracker"}
     )
-    # A file of the kernel's, not a disk's
+    # Files of the kernel's, not a disk's
+    detector.functions["io.TextIOWrapper.read"].can_block_in(
+        "aioipc/pool/member.py", {"oom_kills"}
+    )
     detector.functions["io.TextIOWrapper.read"].can_block_in(
         "aioipc/pool/pool.py", {"usable_cpus"}
     )

@@ -185,6 +185,16 @@ async def test_retries_run_a_task_again_whose_worker_died(pool, tmp_path) -> Non
     assert pool.statistics().crashes == 5
 
 
+async def test_a_kill_for_want_of_memory_is_hinted_at(pool, monkeypatch) -> None:
+    await pool.warm_up()
+    monkeypatch.setattr("aioipc.pool.member.oom_kills", lambda: 1 << 40)
+    with pytest.raises(CRASHED, match="for want of memory"):
+        await pool.run(tasks.kill_self, signal.SIGKILL)
+    with pytest.raises(CRASHED) as caught:
+        await pool.run(os._exit, 1)
+    assert "memory" not in str(caught.value)
+
+
 # Starts
 
 

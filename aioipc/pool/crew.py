@@ -496,8 +496,9 @@ class Crew:
                 f"task {call.name} has written {start!r} to the channel of its worker "
                 f"(pid {pid}), which the pool had to kill"
             )
-        elif log:
-            text += f"\n{log.rstrip()}"
+        else:
+            text += f": {member.hint}" if member.hint else ""
+            text += f"\n{log.rstrip()}" if log else ""
         return WorkerCrashed(text, call.name, pid, exitcode, log)
 
     def _give_up(self) -> None:

@@ -1,8 +1,8 @@
 """One worker process, and the coordinator's end of its private channel.
 
-`launch` starts the process, in a thread. A `Member` then belongs to the loop: it sends
-without blocking, brings what arrives to its `on_messages`, and tells of the end once,
-by `on_death`, after everything that the worker had said.
+`Launched` starts the process, in a thread. A `Member` then belongs to the loop: it
+sends without blocking, brings what arrives to its `on_messages`, and tells of the end
+once, by `on_death`, after everything that the worker had said.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import sys
 import termios
 from collections.abc import Callable, Sequence
 from multiprocessing.context import BaseContext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aioipc.bridge.insides import is_served_by_forkserver
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from aioipc.pool.task import Call
     from aioipc.transport.watches import Watch
 
-__all__ = ["PROCESS_NAME", "Launched", "Member", "launch"]
+__all__ = ["PROCESS_NAME", "Launched", "Member"]
 
 PROCESS_NAME = "aioipc worker"
 
@@ -69,6 +70,7 @@ class Launched:
             theirs = [tasks, replies, interrupts, lifeline]
             self.tokens = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK)
             self.crash_log = os.memfd_create("aioipc crash log")
+            self._oom_kills = oom_kills()
             self.fds += self.tokens, self.crash_log
             for fd in (tasks, self.replies):
                 with contextlib.suppress(OSError):  # a user's pipes are limited
@@ -99,13 +101,24 @@ class Launched:
         self.fds += pipe
         return pipe
 
+    def may_have_run_out_of_memory(self) -> bool:
+        """Whether the kernel has killed a process for that since the start."""
+        return oom_kills() > self._oom_kills
+
     def close(self) -> None:
         """Close our descriptors: the worker is killed by its lifeline then."""
         while self.fds:
             os.close(self.fds.pop())
 
 
-launch = Launched
+def oom_kills() -> int:
+    """Return how many processes the kernel has killed for want of memory."""
+    with contextlib.suppress(OSError), Path("/proc/vmstat").open() as counters:
+        for line in counters:
+            name, _, count = line.partition(" ")
+            if name == "oom_kill":
+                return int(count)
+    return 0
 
 
 class Member:
@@ -152,6 +165,15 @@ class Member:
         else:
             fd = self._pidfd
         self._watching = self._watch(fd, "read", self._end)
+
+    @property
+    def hint(self) -> str:
+        """What may have been the cause of its end, if it is to be guessed."""
+        if self.exitcode == -signal.SIGKILL and (
+            self._launched.may_have_run_out_of_memory()
+        ):
+            return "the kernel has just killed a process for want of memory"
+        return ""
 
     @property
     def crash_log(self) -> str:
