@@ -21,6 +21,7 @@ import enum
 import math
 from collections import deque
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class Worker:
     __slots__ = (
         "batches",
         "deadline",
+        "doomed",
         "draining",
         "finished",
         "kill_at",
@@ -122,7 +124,8 @@ class Worker:
         self.leaving = False
         self.since = now  # when it was started, or became idle
         self.deadline = math.inf  # of the running task
-        self.kill_at = math.inf  # unless the running task ends before
+        self.doomed: Call | None = None  # a task that is to end
+        self.kill_at = math.inf  # unless it has ended before
 
     def move(self, state: State) -> None:
         """Go on to the next state of its life."""
@@ -205,10 +208,11 @@ class Sizes:
 class Pending:
     """Tasks that no worker has, the most urgent ones first."""
 
-    __slots__ = ("_count", "_queues")
+    __slots__ = ("_count", "_queues", "_urgencies")
 
     def __init__(self) -> None:
-        self._queues: dict[int, deque[Call]] = {0: deque()}
+        self._queues: dict[int, deque[Call]] = {}  # by priority
+        self._urgencies: list[int] = []  # a heap of their negatives
         self._count = 0
 
     def __len__(self) -> int:
@@ -231,8 +235,9 @@ class Pending:
 
     def take(self) -> "Call":
         """Remove and return the next task."""
+        task = self._first().popleft()
         self._count -= 1
-        return self._first().popleft()
+        return task
 
     def forget(self) -> None:
         """Note that one of the tasks is `done`: it will not be taken."""
@@ -242,21 +247,24 @@ class Pending:
         """Take all tasks out, and return them."""
         return [self.take() for _ in range(self._count)]
 
-    def _first(self) -> "deque[Call]":
-        """Return the queue whose first task is the next."""
-        for queue in self._queues.values():
-            while queue:
-                if not queue[0].done:
-                    return queue
-                queue.popleft()
-        raise IndexError("no task is pending")
-
     def _queue(self, priority: int) -> "deque[Call]":
         queue = self._queues.get(priority)
         if queue is None:
             queue = self._queues[priority] = deque()
-            self._queues = dict(sorted(self._queues.items(), reverse=True))
+            heappush(self._urgencies, -priority)
         return queue
+
+    def _first(self) -> "deque[Call]":
+        """Return the queue whose first task is the next."""
+        while True:
+            priority = -self._urgencies[0]
+            queue = self._queues[priority]
+            while queue:
+                if not queue[0].done:
+                    return queue
+                queue.popleft()
+            heappop(self._urgencies)
+            del self._queues[priority]
 
 
 class Scheduler:
@@ -278,6 +286,7 @@ class Scheduler:
         self._times: dict[object, float] = {}  # seconds that a function takes
         self._later: list[tuple[float, Call]] = []  # retries, and when
         self._started = 0
+        self._warm = 0  # workers that are to be ready, until they are
         self._has_changed = True  # how many workers there are, or should be
         self._actions: list[Action] = []
         self.alarm = math.inf
@@ -298,6 +307,8 @@ class Scheduler:
         self._set_alarm(now + self.sizes.idle)
         self.deaths.clear()
         self._hungry[worker] = None
+        if self.ready_workers >= min(self._warm, self.sizes.maximum):
+            self._warm = 0
         for leaving in self.workers.values():
             if leaving.leaving and leaving.state is State.READY:
                 self._retire(leaving)
@@ -314,8 +325,8 @@ class Scheduler:
         task = sent.popleft()
         task.worker = None
         worker.finished += 1
-        if worker.kill_at != math.inf:
-            worker.kill_at = math.inf
+        if worker.doomed is task:
+            worker.doomed, worker.kill_at = None, math.inf
         if worker.deadline != math.inf or (sent and sent[0].options.timeout):
             self._set_deadline(worker, now)
         return task
@@ -358,6 +369,7 @@ class Scheduler:
             self.kill(worker)
         elif how == "interrupt" and worker.state is not State.KILLED:
             self._actions.append(Interrupt(worker, task))
+            worker.doomed, worker.deadline = task, math.inf
             worker.kill_at = now + self.sizes.grace
             self._set_alarm(worker.kill_at)
 
@@ -401,7 +413,8 @@ class Scheduler:
                 self.kill(worker)
             elif worker.deadline <= now:
                 worker.deadline = math.inf
-                late.append(worker.sent[0])
+                if not worker.sent[0].done:
+                    late.append(worker.sent[0])
             elif worker.state is State.STARTING:
                 if worker.since + self.sizes.start <= now:
                     self.deaths.append(now)
@@ -430,6 +443,16 @@ class Scheduler:
         )
 
     @property
+    def is_warm(self) -> bool:
+        """Whether there have been as many ready workers as `warm_up` was asked for."""
+        return not self._warm or self.ready_workers >= self.sizes.maximum
+
+    @property
+    def ready_workers(self) -> int:
+        """How many workers are in service."""
+        return sum(w.state is State.READY for w in self.workers.values())
+
+    @property
     def has_idle(self) -> bool:
         """Whether a worker has nothing to do."""
         return any(not worker.batches for worker in self._hungry)
@@ -439,6 +462,11 @@ class Scheduler:
         """Tasks that have no answer yet."""
         sent = sum(len(worker.sent) for worker in self.workers.values())
         return len(self.pending) + len(self._later) + sent
+
+    @property
+    def unsent(self) -> int:
+        """Tasks that no worker has."""
+        return len(self.pending) + len(self._later)
 
     @property
     def gives_up(self) -> bool:
@@ -494,9 +522,9 @@ class Scheduler:
             self._dismiss(worker)
 
     def warm_up(self, count: int, now: float) -> None:
-        """Start workers until there are `count`."""
-        for _ in range(min(count, self.sizes.maximum) - self.size):
-            self._start(now)
+        """Start workers until `count` are ready at the same time, or all."""
+        self._warm = max(self._warm, count)
+        self._grow(now)
 
     def resized(self) -> None:
         """Note that `sizes` has changed: let those go that are too many."""
@@ -622,7 +650,8 @@ class Scheduler:
         starting = sum(
             worker.state is State.STARTING for worker in self.workers.values()
         )
-        lacking = max(len(self.pending) - starting, sizes.minimum - count)
+        kept = max(sizes.minimum, self._warm)
+        lacking = max(len(self.pending) - starting, kept - count)
         for _ in range(min(lacking, sizes.maximum - count)):
             self._start(now)
 
@@ -655,7 +684,7 @@ class Scheduler:
         self._actions.append(End(worker))
 
     def _is_spare(self, worker: Worker) -> bool:
-        return worker.is_idle and self.size > self.sizes.minimum
+        return worker.is_idle and self.size > max(self.sizes.minimum, self._warm)
 
     def _return(self, worker: Worker, count: int) -> None:
         returned = [worker.sent.pop() for _ in range(count)]

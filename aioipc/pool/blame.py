@@ -7,6 +7,8 @@ from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Any, cast
 
+from aioipc.worker.failures import text_of
+
 __all__ = ["blame"]
 
 _DEPTH = 20
@@ -17,9 +19,16 @@ def blame(
     function: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
 ) -> str:
     """Name the part of a call that can't be pickled; empty if none is found."""
+    try:
+        return _find(function, args, kwargs or {})
+    except BaseException:  # noqa: BLE001 - whatever a user's class raises
+        return ""
+
+
+def _find(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     parts = [("the function", function)]
     parts += ((f"argument {n}", value) for n, value in enumerate(args, 1))
-    parts += ((f"argument {name}", value) for name, value in (kwargs or {}).items())
+    parts += ((f"argument {name}", value) for name, value in kwargs.items())
     for name, value in parts:
         error = _why_not(value)
         if error is not None:
@@ -30,8 +39,8 @@ def blame(
 def _why_not(value: object) -> str | None:
     try:
         pickle.dumps(value)
-    except Exception as error:  # noqa: BLE001 - whatever a class of the user's raises
-        return f"{type(error).__name__}: {error}"
+    except BaseException as error:  # noqa: BLE001 - whatever a user's class raises
+        return f"{type(error).__name__}: {text_of(error)}"
     return None
 
 

@@ -21,18 +21,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aioipc.bridge.insides import end_line_for_resource_tracker
 from aioipc.errors import (
     ClosedResourceError,
-    DecodeError,
-    EncodeError,
+    TaskCancelled,
     WorkerCrashed,
     WorkerStartError,
     how_it_ended,
 )
 from aioipc.pool import _scheduler as scheduling
 from aioipc.pool._scheduler import Scheduler, Sizes, State, Worker
-from aioipc.pool.blame import blame
 from aioipc.pool.guard import GUARD_EXIT_CODE, GUARD_MESSAGE
 from aioipc.pool.member import Launched, Member
-from aioipc.pool.outcomes import error_of, load_failure
+from aioipc.pool.outcomes import (
+    cannot_load,
+    cannot_send,
+    error_of,
+    load_failure,
+)
 from aioipc.pool.task import Call
 from aioipc.transport.forks import forget_in_forks
 from aioipc.transport.loops import Loop, Timer
@@ -111,8 +114,9 @@ class Crew:
             self.check()
         self._numbers = number = self._numbers + 1
         call = Call(number, function, args, kwargs, options)
-        if type(function) not in _FUNCTIONS:
-            call.key = type(function)  # it may not be hashable
+        # Not the function: it may not be hashable, and would be kept.
+        plain = type(function) in _FUNCTIONS
+        call.key = function.__qualname__ if plain else type(function)
         self.open[call] = None
         scheduler = self.scheduler
         worker = scheduler.idle_worker()
@@ -136,6 +140,8 @@ class Crew:
 
     def stop(self, call: Call, error: BaseException) -> None:
         """Give a call an outcome before it has one, and stop the work on it."""
+        if call.done:
+            return
         scheduler = self.scheduler
         worker = call.worker
         call.done = True
@@ -143,12 +149,12 @@ class Crew:
             asked = scheduler.tail(call)
             taken = self.members[worker].take_tokens(asked)
             scheduler.took_back(worker, asked, taken)
-            scheduler.unwanted(call, monotonic())
+            if asked - taken <= 1:  # else one behind it has begun, so it has ended
+                scheduler.unwanted(call, monotonic())
         elif not call.away:
             scheduler.dropped(call)
         self._resolve(call, None, error)
         self.pump()
-        self._notify()
 
     def pump(self) -> None:
         """Do what there is to be done."""
@@ -161,21 +167,20 @@ class Crew:
             self._set_timer(now)
         while self._unsendable:
             self._resolve_failed(*self._unsendable.pop())
+        if self.broken is not None and scheduler.unsent:
+            self._fail_unsent(self.broken)
 
     def close(self, error: BaseException) -> None:
         """Kill all workers; calls that have no outcome get `error`."""
         self.refuse()
         self.closed = True
-        self.scheduler.sizes.minimum = 0
-        self.scheduler.forget_pending()
-        for call in list(self.open):
-            if call.worker is None:
-                self._resolve(call, None, error)
+        self._end_of_work()
         self.scheduler.kill_all()
         self.pump()
+        self._fail_unsent(error)
         for call in list(self.open):
-            call.done = True
-            self._resolve(call, None, error)
+            self._resolve_failed(call, error)
+        self._notify()
 
     def look(self, call: Call) -> None:
         """Look for the answer to a call that is alone, if that is worth it."""
@@ -222,11 +227,24 @@ class Crew:
         """Whether all processes have ended, and none is being started."""
         return not (self.members or self._starts)
 
+    def resize(self, sizes: Sizes) -> None:
+        """Have other numbers of workers."""
+        mine = self.scheduler.sizes
+        mine.maximum, mine.minimum = sizes.maximum, sizes.minimum
+        self.scheduler.resized()
+        self.pump()
+        self._notify()
+
     def end_all(self) -> None:
         """Have the workers end when they have nothing to do."""
-        self.scheduler.sizes.minimum = 0
+        self._end_of_work()
         self.scheduler.end_all()
         self.pump()
+
+    def _end_of_work(self) -> None:
+        """Start no more workers."""
+        sizes = self.scheduler.sizes
+        sizes.minimum = sizes.maximum = 0
 
     def refuse(self, why: str = "the pool is closed") -> None:
         """Take no more calls."""
@@ -239,6 +257,15 @@ class Crew:
         for member in self.members.values():
             member.abandon()
         self.members.clear()
+        if self._timer is not None and self.loop.is_current():
+            self._timer.cancel()
+        self.loop.call_soon(self._fail_all)
+
+    def _fail_all(self) -> None:
+        self._fail_unsent(TaskCancelled("the pool was not closed"))
+        for call in list(self.open):
+            self._resolve_failed(call, TaskCancelled("the pool was not closed"))
+        self._notify()
 
     def forget(self) -> None:
         """Leave the workers to the parent; in a fork."""
@@ -294,7 +321,10 @@ class Crew:
             lambda: self._handle(worker, member),
             lambda exitcode: self._died(worker, exitcode),
         )
-        if worker.state is State.KILLED:
+        if self.closed and worker.state is not State.KILLED:
+            del self.members[worker]
+            member.abandon()
+        elif worker.state is State.KILLED:
             member.kill()
 
     # Pickling
@@ -357,11 +387,9 @@ class Crew:
         job.then(lambda: self.loop.call_soon(pickled))
 
     def _cannot_send(self, call: Call, error: BaseException) -> None:
-        what = blame(call.function, call.args, call.kwargs)
-        failure = EncodeError(f"task {call.name} can't be sent: {what or error}")
-        failure.__cause__ = error
+        what = call.function, call.args, call.kwargs
         call.away = True
-        self._unsendable.append((call, failure))
+        self._unsendable.append((call, cannot_send(call.name, what, error)))
 
     # What workers say
 
@@ -413,7 +441,7 @@ class Crew:
         try:
             value = loads(body)
         except BaseException as error:  # noqa: BLE001 - whatever a class of the user's raises
-            self._resolve_failed(call, _cannot_load(call, error))
+            self._resolve_failed(call, cannot_load(call.name, error))
             return
         if kind == _VALUE:
             self.finished += 1
@@ -435,7 +463,7 @@ class Crew:
         try:
             value = job.result()
         except BaseException as error:  # noqa: BLE001
-            self._resolve_failed(call, _cannot_load(call, error))
+            self._resolve_failed(call, cannot_load(call.name, error))
             return
         if kind == _VALUE:
             self._resolve(call, value, None)
@@ -481,7 +509,7 @@ class Crew:
         self._notify()
 
     def _is_retried(self, call: Call, now: float) -> bool:
-        if call.tries >= call.options.retries:
+        if call.tries >= call.options.retries or self.refusal is not None:
             return False
         self.scheduler.retry(call, now)
         return True
@@ -513,10 +541,18 @@ class Crew:
     def _break(self, error: BaseException) -> None:
         if self.broken is None:
             self.broken, self.refusal = error, str(error)
-            self.scheduler.sizes.minimum = self.scheduler.sizes.maximum = 0
+            self._end_of_work()
             self.scheduler.resized()
-            for call in self.scheduler.forget_pending():
-                self._resolve_failed(call, error)
+            self._fail_unsent(error)
+            self._notify()
+
+    def _fail_unsent(self, error: BaseException) -> None:
+        """Give an outcome to all calls that no worker has."""
+        calls = self.scheduler.forget_pending()
+        for call in calls:
+            call.away = True
+        for call in calls:
+            self._resolve_failed(call, error)
 
     def _resolve_failed(self, call: Call, error: BaseException) -> None:
         if not call.done:
@@ -529,6 +565,8 @@ class Crew:
         else:
             self.failed += 1
         call.resolve(value, error)
+        if self._watchers:
+            self._notify()
 
     def check(self) -> None:
         """Raise if nothing can be submitted any more."""
@@ -553,6 +591,8 @@ class Crew:
 
     def _tick(self) -> None:
         self._timer, self._timer_at = None, math.inf
+        if self.closed and not self.members:
+            return
         for call in self.scheduler.tick(monotonic()):
             seconds = call.options.timeout
             late = TimeoutError(f"task {call.name} took longer than {seconds:g} s")
@@ -565,10 +605,3 @@ def _is_by_name(function: Any) -> bool:
     if isinstance(function, types.BuiltinFunctionType):
         return isinstance(function.__self__, types.ModuleType)
     return type(function) in _FUNCTIONS and "<" not in function.__qualname__
-
-
-def _cannot_load(call: Call, error: BaseException) -> DecodeError:
-    cause = f"{type(error).__name__}: {error}"
-    failure = DecodeError(f"the result of task {call.name} can't be unpickled: {cause}")
-    failure.__cause__ = error
-    return failure

@@ -25,7 +25,8 @@ class PoolExecutor(Executor):
     with its executor.
     """
 
-    def __init__(self, crew: "Crew", options: "Options") -> None:
+    def __init__(self, owner: object, crew: "Crew", options: "Options") -> None:
+        self._owner = owner  # the pool, which must not be collected before
         self._crew = crew
         self._options = options
         self._futures: dict[Future[Any], None] = {}
@@ -51,7 +52,7 @@ class PoolExecutor(Executor):
             future.add_done_callback(lambda _: self._ended(future, call))
 
         self._futures[future] = None
-        future.add_done_callback(lambda _: self._futures.pop(future, None))
+        future.add_done_callback(self._forget)
         if crew.loop.is_current():
             begin()
         elif not crew.loop.call_soon(begin):
@@ -72,6 +73,11 @@ class PoolExecutor(Executor):
             for future in futures:
                 with contextlib.suppress(BaseException):
                     future.exception()
+
+    def _forget(self, future: "Future[Any]") -> None:
+        self._futures.pop(future, None)
+        if future.cancelled():
+            future.set_running_or_notify_cancel()  # wakes `concurrent.futures.wait`
 
     def _ended(self, future: Future[Any], call: "Call") -> None:
         if future.cancelled() and not call.done:

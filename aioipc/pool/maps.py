@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakMethod
 
 from aioipc.abc import Items, MapOptions, Results
-from aioipc.errors import TaskCancelled
+from aioipc.errors import TaskCancelled, TaskError
 from aioipc.pool.outcomes import error_of
 from aioipc.pool.task import name_of
 from aioipc.worker.chunks import ChunkResult, call_each
@@ -43,10 +43,12 @@ class MapResults(Results[Any]):
 
     def __init__(
         self,
+        owner: object,
         crew: "Crew",
         options: "Options",
         function: Callable[..., Any],
         iterables: tuple[Items[Any], ...],
+        *,
         how: MapOptions,
     ) -> None:
         if not iterables:
@@ -54,6 +56,7 @@ class MapResults(Results[Any]):
         if how.buffersize is not None and how.buffersize < 1:
             raise ValueError("buffersize must be at least 1, or None")
         crew.check()
+        self._owner = owner  # the pool, which must not be collected before
         self._crew = crew
         self._options = options.but({"name": options.name or name_of(function)})
         self._function = function
@@ -70,6 +73,8 @@ class MapResults(Results[Any]):
         self._under_way = 0  # items that have been read and not yielded
         self._each: float | None = None  # seconds that an item takes
         self._size = 1  # of the next chunk
+        self._key = object()  # what its chunks are measured by
+        self._measured: set[int] = set()  # chunks under way that have been
         self._waiters: list[Any] = []
         self._over = False
 
@@ -158,7 +163,7 @@ class MapResults(Results[Any]):
     def _begin(self, items: list[Any]) -> None:
         how = {"unpack": self._unpack, "go_on": self._goes_on}
         call = self._crew.submit(call_each, (self._function, items), how, self._options)
-        call.key = self._function  # to be measured apart from other maps
+        call.key = self._key
         call.size = len(items)
         self._under_way += len(items)
         self._chunks.append(call)
@@ -169,7 +174,8 @@ class MapResults(Results[Any]):
         if self._over:
             return
         self._measure()
-        self._fill()
+        if self._crew.refusal is None:  # else it is for the next `_refill` to say so
+            self._fill()
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             waiter.wake()
@@ -177,9 +183,9 @@ class MapResults(Results[Any]):
     def _measure(self) -> None:
         """Take the time of an item from the chunks that are done."""
         for call in self._chunks:
-            if not call.done or call.key is None:
+            if not call.done or call.number in self._measured:
                 continue
-            call.key = None
+            self._measured.add(call.number)
             if isinstance(call.value, ChunkResult) and call.value.values:
                 each = call.value.seconds / len(call.value.values)
                 known = self._each
@@ -197,6 +203,7 @@ class MapResults(Results[Any]):
             if call is None:
                 return
             self._under_way -= call.size
+            self._measured.discard(call.number)
             if call.error is None:
                 self._take(call.value)
             elif self._goes_on:
@@ -332,9 +339,13 @@ class _AsyncSource:
                     await self._wanted
         except Exception as error:  # noqa: BLE001 - to be raised at its place
             self.error = error
+        except BaseException as error:
+            # A cancel, of ours or within the source: as an error it would steer.
+            self.error = TaskError(f"the source of the map ended by {error!r}")
+            raise
         finally:
             self._at_end = True
-        self._on_item()
+            self._on_item()
 
 
 def _open(

@@ -61,7 +61,6 @@ class Launched:
     def __init__(self, context: BaseContext, setup: dict[str, Any]) -> None:
         self.cookie = os.urandom(COOKIE_SIZE)
         self.fds: list[int] = []
-        theirs: list[int] = []
         try:
             tasks, self.tasks = self._pipe()
             self.replies, replies = self._pipe()
@@ -91,10 +90,9 @@ class Launched:
         except BaseException:
             self.close()
             raise
-        finally:
-            for fd in theirs:
-                os.close(fd)
-                self.fds.remove(fd)
+        for fd in theirs:
+            os.close(fd)
+            self.fds.remove(fd)
 
     def _pipe(self) -> tuple[int, int]:
         pipe = os.pipe()

@@ -1,12 +1,16 @@
 """What a task raised, as an exception of the coordinator's."""
 
+import contextlib
+from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
+from typing import Any
 
 from aioipc.errors import DecodeError, EncodeError, TaskError, WorkerTraceback
+from aioipc.pool.blame import blame
 from aioipc.wire.pickles import loads
-from aioipc.worker.failures import Failure
+from aioipc.worker.failures import Failure, text_of
 
-__all__ = ["error_of", "load_failure"]
+__all__ = ["cannot_load", "cannot_send", "error_of", "load_failure"]
 
 # Raised by an await, these end a coroutine or a generator, or look like a cancel.
 _STEERING = (StopIteration, StopAsyncIteration, CancelledError)
@@ -20,13 +24,39 @@ def load_failure(body: bytes) -> Failure:
 def error_of(failure: Failure, name: str) -> BaseException:
     """Return what is to be raised for the failure of the task `name`."""
     said = f"{failure.kind}: {failure.text}" if failure.text else failure.kind
+    cause = WorkerTraceback(f"in the worker:\n\n{failure.trace}")
+    error: BaseException | None = None
     if failure.doing == "load":
         error = DecodeError(f"the worker can't unpickle task {name}: {said}")
     elif failure.doing == "pickle":
         error = EncodeError(f"the result of task {name} can't be pickled: {said}")
     else:
         error = failure.rebuild()
-        if not isinstance(error, Exception) or isinstance(error, _STEERING):
-            error = TaskError(f"task {name} raised {said}", failure.kind)
-    error.__cause__ = WorkerTraceback(f"in the worker:\n\n{failure.trace}")
-    return error
+    if isinstance(error, Exception) and not isinstance(error, _STEERING):
+        with contextlib.suppress(Exception):  # whatever a class of the user's raises
+            error.__cause__ = cause
+            return error
+    wrapped = TaskError(f"task {name} raised {said}", failure.kind)
+    wrapped.__cause__ = cause
+    return wrapped
+
+
+def cannot_load(name: str, error: BaseException) -> DecodeError:
+    """Return what is to be raised for a result that can't be unpickled."""
+    said = f"{type(error).__name__}: {text_of(error)}"
+    failure = DecodeError(f"the result of task {name} can't be unpickled: {said}")
+    failure.__cause__ = error
+    return failure
+
+
+def cannot_send(
+    name: str, call: tuple[Any, Sequence[Any], Mapping[str, Any]], error: BaseException
+) -> EncodeError:
+    """Return what is to be raised for a call that can't be pickled.
+
+    :param call: the function and its arguments
+    """
+    what = blame(*call) or f"{type(error).__name__}: {text_of(error)}"
+    failure = EncodeError(f"task {name} can't be sent: {what}")
+    failure.__cause__ = error
+    return failure

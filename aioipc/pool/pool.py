@@ -4,7 +4,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
@@ -99,7 +99,8 @@ class _Front(Pool):
         self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> PoolTask[T]:
         crew = self._crew_here()
-        return PoolTask(crew.submit(function, args, kwargs, self._options), crew)
+        call = crew.submit(function, args, kwargs, self._options)
+        return PoolTask(call, crew, self)
 
     def _map(
         self,
@@ -108,14 +109,14 @@ class _Front(Pool):
         how: MapOptions,
     ) -> Results[Any]:
         crew = self._crew_here()
-        return MapResults(crew, self._options, function, iterables, how)
+        return MapResults(self, crew, self._options, function, iterables, how=how)
 
     def as_executor(self) -> PoolExecutor:
         """Return an executor for code that knows `concurrent.futures` only.
 
         It takes calls from any thread, for the event loop that this is called in.
         """
-        return PoolExecutor(self._crew_here(), self._options)
+        return PoolExecutor(self, self._crew_here(), self._options)
 
     def _crew_here(self) -> Crew:
         """Return the workers, for a call from the loop that they serve."""
@@ -221,17 +222,13 @@ class WorkerPool(_Front):
         :raises WorkerStartError: if they can't be started
         """
         crew = self._crew_here()
-        wanted = min(self._sizes.maximum, count or self._sizes.maximum)
-        crew.scheduler.warm_up(wanted, monotonic())
-        crew.pump()
-
-        def are_ready() -> bool:
-            workers = crew.scheduler.workers.values()
-            ready = sum(worker.state is State.READY for worker in workers)
-            return ready >= wanted or crew.broken is not None or crew.closed
-
-        await crew.until(are_ready)
         crew.check()
+        wanted = min(self._sizes.maximum, count or self._sizes.maximum)
+        if crew.scheduler.ready_workers < wanted:
+            crew.scheduler.warm_up(wanted, monotonic())
+            crew.pump()
+            await crew.until(lambda: crew.scheduler.is_warm or crew.refusal is not None)
+            crew.check()
 
     def resize(self, max_workers: int) -> None:
         """Change how many workers there may be; those too many end."""
@@ -239,9 +236,9 @@ class WorkerPool(_Front):
             raise ValueError("max_workers must be at least 1")
         self._sizes.maximum = max_workers
         self._sizes.minimum = min(self._sizes.minimum, max_workers)
-        if self._crew is not None:
-            self._crew.scheduler.resized()
-            self._crew.pump()
+        crew = self._crew
+        if crew is not None and crew.refusal is None:
+            crew.resize(self._sizes)
 
     async def aclose(self, *, grace: float | None = None) -> None:
         crew, self._closed = self._crew, True
@@ -323,7 +320,7 @@ class WorkerPool(_Front):
         if self._crew is not None:
             self._crew.abandon()
         self._loop, self._home = loop, loop.mark
-        self._crew = Crew(loop, self._sizes, self._launch)
+        self._crew = Crew(loop, replace(self._sizes), self._launch)
         return self._crew
 
 

@@ -116,7 +116,8 @@ class Call:
 
 def name_of(function: Callable[..., Any]) -> str:
     """Return what a function is called in errors."""
-    return getattr(function, "__qualname__", repr(function))
+    name: object = getattr(function, "__qualname__", None)
+    return name if isinstance(name, str) else f"a {type(function).__qualname__}"
 
 
 class PoolTask(Generic[T]):
@@ -126,11 +127,12 @@ class PoolTask(Generic[T]):
     leaves the task running: `cancel` stops it.
     """
 
-    __slots__ = ("_call", "_crew")
+    __slots__ = ("_call", "_crew", "_owner")
 
-    def __init__(self, call: Call, crew: "Crew") -> None:
+    def __init__(self, call: Call, crew: "Crew", owner: object) -> None:
         self._call = call
         self._crew = crew
+        self._owner = owner  # the pool, which must not be collected before
 
     def __await__(self) -> Generator[Any, Any, T]:
         call = self._call

@@ -57,6 +57,8 @@ def call_each(
         try:
             # What was appended before an error stays.
             values.extend(starmap(function, rest) if unpack else map(function, rest))
+            if len(values) < len(items):  # or it would be taken for the end
+                raise StopIteration  # noqa: TRY301
         except Interrupted:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a function raises

@@ -11,7 +11,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Failure", "describe"]
+__all__ = ["Failure", "describe", "text_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +47,18 @@ def describe(error: BaseException, doing: str) -> Failure:
     cls = type(error)
     return Failure(
         kind=f"{cls.__module__}.{cls.__qualname__}",
-        text=_text(error),
+        text=text_of(error),
         trace="".join(_format(error)),
         doing=doing,
         pickled=_pickle(error),
     )
 
 
-def _text(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
+    """Return what an exception says, whatever its class is like."""
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - whatever a class of the user's raises
+    except BaseException:  # noqa: BLE001 - whatever a class of the user's raises
         return "<an exception that can't be printed>"
 
 
@@ -66,7 +67,7 @@ def _format(error: BaseException) -> list[str]:
         # Without the frames of the worker itself, which are no one's business.
         return traceback.format_exception(type(error), error, _beyond_here(error))
     except Exception:  # noqa: BLE001
-        return [f"{type(error).__qualname__}: {_text(error)}\n"]
+        return [f"{type(error).__qualname__}: {text_of(error)}\n"]
 
 
 def _beyond_here(error: BaseException) -> Any:
