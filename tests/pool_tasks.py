@@ -1,6 +1,7 @@
 """What workers of pools are asked to do in the tests."""
 
 import ctypes
+import dataclasses
 import os
 import resource
 import sys
@@ -230,6 +231,15 @@ def spin_for(seconds, value):
     return value
 
 
+def tell_if(path):
+    """Tell, and stay a while; or return at once."""
+    if path is None:
+        return None
+    tell(path)
+    sum(range(3_000_000))  # deaf to interrupts
+    return "told"
+
+
 def tell_then_touch(begun, mark):
     tell(begun)
     time.sleep(0.05)
@@ -247,6 +257,53 @@ def fail_at(place, n):
     if n == place:
         raise ValueError(f"item {n}")
     return n
+
+
+class Unhashable:
+    __hash__ = None
+
+    def __call__(self, n):
+        return n
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Frozen(Exception):
+    """Refuses to have its cause set."""
+
+    reason: str
+
+
+class Untold(Exception):
+    def __str__(self):
+        raise RuntimeError("not to be told")
+
+
+class RaisesWhenPickled:
+    def __reduce__(self):
+        raise Untold
+
+
+class LoadsUntold(LoadsNot):
+    def __reduce__(self):
+        return load_untold, (os.getpid(),)
+
+
+def load_untold(pid):
+    if os.getpid() != pid:
+        raise Untold
+    return LoadsUntold()
+
+
+def return_what_is_not_told():
+    return LoadsUntold()
+
+
+def fail_frozen():
+    raise Frozen("reason")
+
+
+def fail_untold():
+    raise Untold
 
 
 def return_lambda_at(n):

@@ -1,8 +1,11 @@
 """What a user of a WorkerPool can rely on, on every loop."""
 
 import asyncio
+import concurrent.futures
+import contextlib
 import functools
 import gc
+import itertools
 import math
 import os
 import threading
@@ -84,6 +87,20 @@ async def test_what_cannot_be_sent_is_no_hindrance_to_others(pool) -> None:
     assert pool.statistics().tasks_pending == 0
 
 
+async def test_large_results_and_the_end_of_a_pool(fork) -> None:
+    with anyio.fail_after(10):
+        async with aioipc.WorkerPool(1, mp_context=fork, grace=1000) as pool:
+            task = pool.submit(bytes, 1_000_000)
+        assert len(await task) == 1_000_000
+
+
+async def test_many_priorities_cost_no_more_than_one(pool) -> None:
+    handles = [pool.options(priority=n).submit(abs, n) for n in range(500)]
+    for handle in handles:
+        await handle
+    assert len(pool._crew.scheduler.pending._queues) <= 1
+
+
 async def test_what_is_submitted_can_be_awaited_often_and_late(pool) -> None:
     task = pool.submit(tasks.echo, "result")
     assert not task.done()
@@ -132,11 +149,24 @@ async def test_a_higher_priority_goes_first(fork) -> None:
 # Cancel and timeout
 
 
+@pytest.fixture
+async def served_pool():
+    """Not forked: CPython 3.13 forgets a fork's main thread if a thread has forked it.
+
+    A loop in Python is then not interrupted, and its worker is killed after `grace`.
+    """
+    async with aioipc.WorkerPool(2, mp_context="forkserver", grace=0.2) as pool:
+        yield pool
+
+
 @pytest.mark.parametrize("on_cancel", ["interrupt", "kill"])
 @pytest.mark.parametrize(
     "function", [tasks.loop_forever, tasks.sleep_forever, tasks.hold_gil]
 )
-async def test_a_cancelled_run_stops_the_work(function, on_cancel, pool, begun) -> None:
+async def test_a_cancelled_run_stops_the_work(
+    function, on_cancel, served_pool, begun
+) -> None:
+    pool = served_pool
     async with anyio.create_task_group() as group:
         group.start_soon(pool.options(on_cancel=on_cancel).run, function, begun)
         await has_begun(begun)
@@ -192,6 +222,55 @@ async def test_a_task_that_takes_too_long_is_a_timeout(function, pool, begun) ->
                 await pool.options(timeout=0.1).run(function, begun)
             await all_idle(pool)
     assert await pool.options(timeout=10).run(tasks.echo, 1) == 1
+
+
+async def ended_and_begun(pool, first, second, begun):
+    """Submit two tasks; return when one has ended, unnoticed, and the other begun."""
+    for _ in range(20):
+        await pool.run(tasks.tell_if, None)  # so that both are sent at once
+    fd = os.open(begun, os.O_RDONLY | os.O_NONBLOCK)
+    handles = first.submit(tasks.tell_if, None), second.submit(tasks.tell_if, begun)
+    pool._crew.pump()
+    assert handles[1]._call.worker is not None
+    while True:  # not by the loop, which must not see the reply
+        with contextlib.suppress(BlockingIOError):
+            if os.read(fd, 1):
+                break
+    os.close(fd)
+    return handles
+
+
+async def test_a_kill_of_a_task_that_has_ended_does_not_hit_the_next(
+    fork, begun
+) -> None:
+    async with aioipc.WorkerPool(1, mp_context=fork) as pool:
+        killing = pool.options(on_cancel="kill")
+        ended, running = await ended_and_begun(pool, killing, pool, begun)
+        assert ended.cancel()
+        assert await running == "told"
+
+
+async def test_the_reply_of_one_cancelled_task_does_not_spare_another(
+    fork, begun
+) -> None:
+    async with aioipc.WorkerPool(1, mp_context=fork, grace=0.05) as pool:
+        deaf = pool.options(on_cancel="interrupt")
+        _, running = await ended_and_begun(pool, deaf, deaf, begun)
+        worker = running._call.worker
+        for handle in (_, running):
+            handle.cancel()
+        assert worker.doomed is running._call or worker.doomed is None
+        with anyio.fail_after(10):
+            assert await pool.run(tasks.echo, 1) == 1
+
+
+async def test_a_deadline_does_not_touch_a_task_that_was_cancelled(pool, begun) -> None:
+    task = pool.options(timeout=0.05).submit(tasks.hold_gil, begun)
+    await has_begun(begun)
+    task.cancel()
+    await all_idle(pool)
+    assert task.cancelled()
+    assert pool.statistics().tasks_failed == 1
 
 
 async def test_a_handle_is_cancelled_at_once(pool, begun) -> None:
@@ -358,6 +437,51 @@ async def test_a_pool_that_is_collected_open_warns_and_leaves_nothing(fork) -> N
         gc.collect()
 
 
+async def test_closing_a_pool_under_a_map_ends_both(pool) -> None:
+    results = pool.map(tasks.echo, itertools.count())
+    assert await anext(results) == 0
+    running = pool.submit(tasks.sleep, 1000)
+    await pool.aclose(grace=0)
+    assert pool.statistics().workers == 0
+    with pytest.raises(aioipc.TaskCancelled):
+        await running
+    with pytest.raises((aioipc.TaskCancelled, aioipc.ClosedResourceError)):
+        async for _ in results:
+            pass
+
+
+async def test_a_handle_keeps_its_pool(fork) -> None:
+    pool = aioipc.WorkerPool(1, mp_context=fork)
+    task = pool.submit(tasks.echo, 1)
+    del pool
+    gc.collect()
+    assert await task == 1
+    await task._owner.aclose()
+
+
+@pytest.mark.parametrize("moment", ["a worker dies", "resized", "closed"])
+async def test_warming_up_ends_whatever_happens(moment, fork, tmp_path) -> None:
+    pool = aioipc.WorkerPool(
+        2,
+        mp_context=fork,
+        initializer=tasks.die_once if moment == "a worker dies" else None,
+        initargs=(tmp_path / "mark",),
+    )
+    with anyio.fail_after(10):
+        async with pool, anyio.create_task_group() as group:
+            if moment == "closed":
+                group.start_soon(pool.aclose)
+                with contextlib.suppress(aioipc.ClosedResourceError):
+                    await pool.warm_up()
+                continue_with = 0
+            else:
+                if moment == "resized":
+                    pool.resize(1)
+                await pool.warm_up()
+                continue_with = 1 if moment == "resized" else 2
+            assert pool.statistics().idle == continue_with
+
+
 async def test_another_loop_is_a_clear_error(pool) -> None:
     def use() -> None:
         with pytest.raises(aioipc.EventLoopError, match="another event loop"):
@@ -410,6 +534,7 @@ async def test_a_cancelled_future_stops_the_work(pool, begun) -> None:
     future = executor.submit(tasks.sleep_forever, begun)
     await has_begun(begun)
     assert future.cancel()
+    await anyio.to_thread.run_sync(concurrent.futures.wait, [future], 10)
     await all_idle(pool)
     assert await pool.run(tasks.echo, 1) == 1
 

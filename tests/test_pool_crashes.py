@@ -63,6 +63,22 @@ FAILURES = {
         "result of task return_unloadable can't be unpickled: RuntimeError: not here",
     ),
 }
+FAILURES |= {
+    "exception that is frozen": (tasks.fail_frozen, (), aioipc.TaskError, "Frozen"),
+    "exception that can't be told": (tasks.fail_untold, (), tasks.Untold, None),
+    "argument that raises it": (
+        tasks.echo,
+        (tasks.RaisesWhenPickled(),),
+        aioipc.EncodeError,
+        "argument 1 -> a RaisesWhenPickled",
+    ),
+    "result that raises it": (
+        tasks.return_what_is_not_told,
+        (),
+        aioipc.DecodeError,
+        "can't be printed",
+    ),
+}
 for kind in (
     "builtins.KeyboardInterrupt",
     "builtins.SystemExit",

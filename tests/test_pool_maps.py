@@ -1,5 +1,6 @@
 """Streams of calls: lazy, bounded, ordered or not, and left at any time."""
 
+import asyncio
 import gc
 import itertools
 
@@ -113,6 +114,30 @@ async def test_a_failing_item_raises_at_its_place(pool) -> None:
     assert got == list(range(500))
     assert "in fail_at" in str(caught.value.__cause__)
     assert await pool.run(tasks.echo, 1) == 1
+
+
+async def test_an_item_that_raises_stop_iteration_is_a_failure(pool) -> None:
+    kinds = [aioipc.TaskError] + [ZeroDivisionError] * 2
+    results = pool.map(
+        tasks.fail_with_type,
+        [StopIteration, ZeroDivisionError, ZeroDivisionError],
+        return_exceptions=True,
+    )
+    assert [type(error) for error in await collect(results)] == kinds
+
+
+async def test_an_unhashable_callable(pool) -> None:
+    assert await collect(pool.map(tasks.Unhashable(), range(5))) == [0, 1, 2, 3, 4]
+    assert await pool.run(tasks.Unhashable(), 5) == 5
+
+
+async def test_a_source_that_ends_by_a_cancel_is_an_error(pool) -> None:
+    async def source():
+        yield 1
+        raise asyncio.CancelledError
+
+    with anyio.fail_after(10), pytest.raises(aioipc.TaskError, match="the source"):
+        await collect(pool.map(tasks.echo, source()))
 
 
 async def test_failures_as_results(pool) -> None:

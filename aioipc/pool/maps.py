@@ -11,6 +11,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakMethod
 
+import anyio
+
 from aioipc.abc import Items, MapOptions, Results
 from aioipc.errors import TaskCancelled, TaskError
 from aioipc.pool.outcomes import error_of
@@ -342,7 +344,8 @@ class _AsyncSource:
         except BaseException as error:
             # A cancel, of ours or within the source: as an error it would steer.
             self.error = TaskError(f"the source of the map ended by {error!r}")
-            raise
+            if isinstance(error, (anyio.get_cancelled_exc_class(), GeneratorExit)):
+                raise
         finally:
             self._at_end = True
             self._on_item()
