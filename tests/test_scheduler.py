@@ -9,8 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from aioipc.pool import _scheduler as scheduling
-from aioipc.pool._scheduler import Scheduler, Sizes, State, Worker
+from aioipc.pool import _actions as actions
+from aioipc.pool._scheduler import INTENSITY, Scheduler, Sizes
+from aioipc.pool._states import State, Worker
 from aioipc.pool.options import Options
 from aioipc.pool.task import Call
 
@@ -46,30 +47,30 @@ class Simulation:
         return call
 
     def decide(self) -> None:
-        while actions := self.scheduler.decide(self.now):
-            for action in actions:
+        while decided := self.scheduler.decide(self.now):
+            for action in decided:
                 self.act(action)
 
     def act(self, action) -> None:
         worker = action.worker
         match action:
-            case scheduling.Start():
+            case actions.Start():
                 self.processes[worker] = Process()
-            case scheduling.Send(_, calls):
+            case actions.Send(_, calls):
                 process = self.processes[worker]
                 assert calls
                 assert not process.ending
                 process.batches.append(deque(calls))
                 process.tokens += len(calls)
-            case scheduling.TakeBack(_, limit):
+            case actions.TakeBack(_, limit):
                 taken = min(limit, self.processes[worker].tokens)
                 self.processes[worker].tokens -= taken
                 self.scheduler.took_back(worker, limit, taken)
-            case scheduling.Interrupt(_, call):
+            case actions.Interrupt(_, call):
                 self.interrupted.append(call.number)
-            case scheduling.Kill():
+            case actions.Kill():
                 self.killed.append(worker)
-            case scheduling.End():
+            case actions.End():
                 self.processes[worker].ending = True
 
     # What a process may do next
@@ -327,7 +328,7 @@ def test_the_time_of_a_task_counts_from_its_begin(ready) -> None:
 def test_workers_that_die_at_their_start_stop_the_pool() -> None:
     simulation = Simulation(1)
     simulation.submit()
-    for n in range(scheduling.INTENSITY):
+    for n in range(INTENSITY):
         assert not simulation.scheduler.gives_up
         (worker,) = simulation.processes
         simulation.now += n

@@ -17,31 +17,29 @@ So no task waits behind a long one while another worker is idle, and it is alway
 which tasks never began and may safely run elsewhere.
 """
 
-import enum
 import math
 from collections import deque
 from dataclasses import dataclass
-from heapq import heappop, heappush
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from aioipc.pool._actions import (
+    Action,
+    End,
+    Interrupt,
+    Kill,
+    Send,
+    Start,
+    TakeBack,
+)
+from aioipc.pool._pending import Pending
+from aioipc.pool._states import IN_SERVICE, State, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aioipc.pool.task import Call
 
-__all__ = [
-    "Action",
-    "End",
-    "Interrupt",
-    "Kill",
-    "Scheduler",
-    "Send",
-    "Sizes",
-    "Start",
-    "State",
-    "TakeBack",
-    "Worker",
-]
+__all__ = ["Scheduler", "Sizes"]
 
 BATCH_TIME = 0.002
 """Seconds of work that are sent together, and ahead of the running batch."""
@@ -63,128 +61,6 @@ _MANY = 10_000  # functions whose times are remembered
 _SURPRISE = 4.0  # a batch counts as no more than so many times what was expected
 
 
-class State(enum.Enum):
-    """A worker's life."""
-
-    STARTING = "starting"
-    READY = "ready"
-    RETIRING = "retiring"
-    KILLED = "killed"
-    GONE = "gone"
-
-
-_MOVES: dict[State, frozenset[State]] = {
-    State.STARTING: frozenset({State.READY, State.KILLED, State.GONE}),
-    State.READY: frozenset({State.RETIRING, State.KILLED, State.GONE}),
-    State.RETIRING: frozenset({State.KILLED, State.GONE}),
-    State.KILLED: frozenset({State.GONE}),
-    State.GONE: frozenset(),
-}
-
-
-_IN_SERVICE = {State.STARTING, State.READY}
-
-
-class Worker:
-    """What the scheduler knows of one worker process.
-
-    :ivar sent: tasks that it has been sent and has not answered, in order
-    :ivar batches: how many batches it has not told to be done
-    :ivar draining: whether it gets nothing new until they are
-    :ivar spent: whether it has taken all its tokens, as far as is known
-    :ivar finished: tasks that it has answered
-    :ivar leaving: whether it is to be replaced as soon as its successor is ready
-    """
-
-    __slots__ = (
-        "batches",
-        "deadline",
-        "doomed",
-        "draining",
-        "finished",
-        "kill_at",
-        "leaving",
-        "number",
-        "planned",
-        "sent",
-        "since",
-        "spent",
-        "state",
-    )
-
-    def __init__(self, number: int, now: float) -> None:
-        self.number = number
-        self.state = State.STARTING
-        self.sent: deque[Call] = deque()
-        self.planned: deque[tuple[float, list[Call]]] = deque()  # of each batch
-        self.batches = 0
-        self.draining = False
-        self.spent = False
-        self.finished = 0
-        self.leaving = False
-        self.since = now  # when it was started, or became idle
-        self.deadline = math.inf  # of the running task
-        self.doomed: Call | None = None  # a task that is to end
-        self.kill_at = math.inf  # unless it has ended before
-
-    def move(self, state: State) -> None:
-        """Go on to the next state of its life."""
-        if state not in _MOVES[self.state]:
-            msg = f"worker {self.number} can't go from {self.state} to {state}"
-            raise RuntimeError(msg)
-        self.state = state
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether it is in service and has nothing to do."""
-        return self.state is State.READY and not self.batches
-
-    def __repr__(self) -> str:
-        return f"<Worker {self.number} {self.state.value} tasks={len(self.sent)}>"
-
-
-class Start(NamedTuple):
-    """Start a process for a worker."""
-
-    worker: Worker
-
-
-class Send(NamedTuple):
-    """Send tasks to a worker, and a token for each."""
-
-    worker: Worker
-    tasks: "list[Call]"
-
-
-class TakeBack(NamedTuple):
-    """Take up to `limit` tokens, and tell how many there were by `took_back`."""
-
-    worker: Worker
-    limit: int
-
-
-class Interrupt(NamedTuple):
-    """Raise an exception in the worker, if it is at that task."""
-
-    worker: Worker
-    task: "Call"
-
-
-class Kill(NamedTuple):
-    """Kill a worker."""
-
-    worker: Worker
-
-
-class End(NamedTuple):
-    """Let a worker end by itself."""
-
-    worker: Worker
-
-
-Action = Start | Send | TakeBack | Interrupt | Kill | End
-
-
 @dataclass(slots=True)
 class Sizes:
     """How many workers there are to be, and for how long.
@@ -203,68 +79,6 @@ class Sizes:
     idle: float = math.inf
     start: float = math.inf
     grace: float = math.inf
-
-
-class Pending:
-    """Tasks that no worker has, the most urgent ones first."""
-
-    __slots__ = ("_count", "_queues", "_urgencies")
-
-    def __init__(self) -> None:
-        self._queues: dict[int, deque[Call]] = {}  # by priority
-        self._urgencies: list[int] = []  # a heap of their negatives
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def push(self, task: "Call") -> None:
-        """Add a task behind those that are as urgent."""
-        self._queue(task.options.priority).append(task)
-        self._count += 1
-
-    def push_back(self, tasks: "list[Call]") -> None:
-        """Return tasks that were taken, to where they were."""
-        for task in reversed(tasks):
-            self._queue(task.options.priority).appendleft(task)
-        self._count += len(tasks)
-
-    def peek(self) -> "Call":
-        """Return the next task."""
-        return self._first()[0]
-
-    def take(self) -> "Call":
-        """Remove and return the next task."""
-        task = self._first().popleft()
-        self._count -= 1
-        return task
-
-    def forget(self) -> None:
-        """Note that one of the tasks is `done`: it will not be taken."""
-        self._count -= 1
-
-    def clear(self) -> "list[Call]":
-        """Take all tasks out, and return them."""
-        return [self.take() for _ in range(self._count)]
-
-    def _queue(self, priority: int) -> "deque[Call]":
-        queue = self._queues.get(priority)
-        if queue is None:
-            queue = self._queues[priority] = deque()
-            heappush(self._urgencies, -priority)
-        return queue
-
-    def _first(self) -> "deque[Call]":
-        """Return the queue whose first task is the next."""
-        while True:
-            priority = -self._urgencies[0]
-            queue = self._queues[priority]
-            while queue:
-                if not queue[0].done:
-                    return queue
-                queue.popleft()
-            heappop(self._urgencies)
-            del self._queues[priority]
 
 
 class Scheduler:
@@ -438,7 +252,7 @@ class Scheduler:
     def size(self) -> int:
         """How many workers there are, but for those that are leaving."""
         return sum(
-            worker.state in _IN_SERVICE and not worker.leaving
+            worker.state in IN_SERVICE and not worker.leaving
             for worker in self.workers.values()
         )
 
@@ -529,7 +343,7 @@ class Scheduler:
     def resized(self) -> None:
         """Note that `sizes` has changed: let those go that are too many."""
         self._has_changed = self.may_grow = True
-        workers = [w for w in self.workers.values() if w.state in _IN_SERVICE]
+        workers = [w for w in self.workers.values() if w.state in IN_SERVICE]
         workers.sort(key=lambda worker: len(worker.sent))
         for worker in workers[: max(0, self.size - self.sizes.maximum)]:
             self._dismiss(worker)

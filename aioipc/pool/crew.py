@@ -26,8 +26,9 @@ from aioipc.errors import (
     WorkerStartError,
     how_it_ended,
 )
-from aioipc.pool import _scheduler as scheduling
-from aioipc.pool._scheduler import Scheduler, Sizes, State, Worker
+from aioipc.pool import _actions as actions
+from aioipc.pool._scheduler import INTENSITY, PERIOD, Scheduler, Sizes
+from aioipc.pool._states import State, Worker
 from aioipc.pool.guard import GUARD_EXIT_CODE, GUARD_MESSAGE
 from aioipc.pool.member import Launched, Member
 from aioipc.pool.outcomes import (
@@ -160,8 +161,8 @@ class Crew:
         """Do what there is to be done."""
         self._pump_is_due = False
         scheduler, now = self.scheduler, monotonic()
-        while actions := scheduler.decide(now):
-            for action in actions:
+        while decided := scheduler.decide(now):
+            for action in decided:
                 self._act(action)
         if scheduler.alarm < self._timer_at:
             self._set_timer(now)
@@ -277,22 +278,22 @@ class Crew:
 
     # Actions
 
-    def _act(self, action: scheduling.Action) -> None:
+    def _act(self, action: actions.Action) -> None:
         worker = action.worker
         match action:
-            case scheduling.Send(_, calls):
+            case actions.Send(_, calls):
                 self.members[worker].send_batch(calls, self._pickled_functions)
-            case scheduling.TakeBack(_, count):
+            case actions.TakeBack(_, count):
                 taken = self.members[worker].take_tokens(count)
                 self.scheduler.took_back(worker, count, taken)
-            case scheduling.Start():
+            case actions.Start():
                 self._start(worker)
-            case scheduling.Interrupt(_, call):
+            case actions.Interrupt(_, call):
                 self.members[worker].interrupt(call.number)
-            case scheduling.Kill():
+            case actions.Kill():
                 if worker in self.members:
                     self.members[worker].kill()
-            case scheduling.End():
+            case actions.End():
                 self.members[worker].end()
 
     def _start(self, worker: Worker) -> None:
@@ -532,7 +533,7 @@ class Crew:
     def _give_up(self) -> None:
         cause = self._start_error
         error = WorkerStartError(
-            f"{scheduling.INTENSITY} workers in {scheduling.PERIOD:g} s ended before "
+            f"{INTENSITY} workers in {PERIOD:g} s ended before "
             f"they were ready" + (f": {cause}" if cause else "")
         )
         error.__cause__ = cause

@@ -16,7 +16,8 @@ import anyio
 from aioipc.abc import Items, MapOptions, Pool, Results
 from aioipc.bridge.handover import plain
 from aioipc.errors import ClosedResourceError, TaskCancelled
-from aioipc.pool._scheduler import Sizes, State
+from aioipc.pool._scheduler import Sizes
+from aioipc.pool._states import State
 from aioipc.pool.crew import Crew, Launch
 from aioipc.pool.executor import PoolExecutor
 from aioipc.pool.guard import check_guard

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from aioipc.errors import TaskCancelled
 
 if TYPE_CHECKING:
-    from aioipc.pool._scheduler import Worker
+    from aioipc.pool._states import Worker
     from aioipc.pool.crew import Crew
     from aioipc.pool.options import Options
     from aioipc.transport.waiters import Waiter
