@@ -12,8 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-RESULTS = ROOT / "benchmarks" / "results" / "bridge.json"
-BEGIN, END = "<!-- figures -->\n", "<!-- /figures -->"
+RESULTS = ROOT / "benchmarks" / "results"
 LOOPS = ("asyncio", "uvloop", "trio")
 
 BESIDE_BLOCKING = {
@@ -31,10 +30,40 @@ BESIDE_OTHERS = {
     "asyncio.to_thread": "pipe, round trip, small object, one CPU",
     "aioprocessing": "Queue, get from one producer",
 }
+POOLS = {
+    "pool, 10,000 calls at once": "10,000 calls at once",
+    "pool, one call at a time": "one call at a time",
+    "pool, one call at a time, one CPU": "one call at a time, one CPU",
+    "pool, 200 tasks of 10 to 20 ms": "200 tasks of 10 to 20 ms",
+}
+PEERS = ("ProcessPoolExecutor", "loky", "pebble", "anyio.to_process")
+
+
+def pool_figures(results: dict[str, Any]) -> str:
+    """The block of the pool."""
+    cases = {case["name"]: case["claims"] for case in results["cases"]}
+    lines = [f"| | {' | '.join(PEERS)} |", "|---|---|---|---|---|"]
+    for name, label in POOLS.items():
+        cells = [
+            _median(cases[name], "aioipc on asyncio", f"{peer} on asyncio")
+            for peer in PEERS
+        ]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    of_map = cases["pool, map of 1,000,000 cheap items"]
+    ratio = _median(of_map, "aioipc on asyncio", "multiprocessing.Pool.map")
+    of_gather = cases["pool, 10,000 calls at once"]
+    futures = _median(of_gather, "aioipc on asyncio", "asyncio's futures")
+    lines += [
+        "",
+        f"- `map` of a million cheap items: {ratio} of `multiprocessing.Pool.map`",
+        f"- 10,000 calls at once: {futures} of the time that asyncio takes for as many",
+        "  futures with no process at all",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def figures(results: dict[str, Any]) -> str:
-    """The block between the README's marks."""
+    """The block of the bridge."""
     cases = {case["name"]: case["claims"] for case in results["cases"]}
     lines = [f"| | {' | '.join(LOOPS)} |", "|---|---|---|---|"]
     for name, label in BESIDE_BLOCKING.items():
@@ -70,12 +99,18 @@ def _faster(cases: dict[str, Any]) -> list[str]:
     return lines
 
 
+BLOCKS = {"bridge": ("figures", figures), "pool": ("pool figures", pool_figures)}
+
+
 def update(*, check: bool = False) -> bool:
     """Bring the README in step with the results; return whether it was."""
-    text = README.read_text()
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    wanted = before + BEGIN + figures(json.loads(RESULTS.read_text())) + END + after
+    text = wanted = README.read_text()
+    for suite, (mark, write) in BLOCKS.items():
+        begin, end = f"<!-- {mark} -->\n", f"<!-- /{mark} -->"
+        before, rest = wanted.split(begin)
+        _, after = rest.split(end)
+        results = json.loads((RESULTS / f"{suite}.json").read_text())
+        wanted = before + begin + write(results) + end + after
     if not check:
         README.write_text(wanted)
     return wanted == text

@@ -272,12 +272,6 @@ class Scheduler:
         return any(not worker.batches for worker in self._hungry)
 
     @property
-    def unfinished(self) -> int:
-        """Tasks that have no answer yet."""
-        sent = sum(len(worker.sent) for worker in self.workers.values())
-        return len(self.pending) + len(self._later) + sent
-
-    @property
     def unsent(self) -> int:
         """Tasks that no worker has."""
         return len(self.pending) + len(self._later)
