@@ -2,6 +2,7 @@
 
 import ctypes
 import dataclasses
+import multiprocessing
 import os
 import resource
 import sys
@@ -188,6 +189,15 @@ def load_only_in(pid):
     if os.getpid() != pid:
         raise RuntimeError("not here")
     return LoadsNot()
+
+
+def run_in_child(value):
+    """Return what a process of the worker's own says."""
+    queue = multiprocessing.SimpleQueue()
+    child = multiprocessing.get_context("fork").Process(target=queue.put, args=(value,))
+    child.start()
+    child.join()
+    return queue.get()
 
 
 def pid():

@@ -50,6 +50,11 @@ async def test_a_call_returns_what_the_function_returns(context) -> None:
             assert await pool.run(tasks.frameworks) == []
 
 
+async def test_a_task_may_start_processes(context) -> None:
+    async with aioipc.WorkerPool(1, mp_context=context) as pool:
+        assert await pool.run(tasks.run_in_child, 5) == 5
+
+
 async def test_large_arguments_and_results(pool) -> None:
     data = [os.urandom(3_000_000), "text" * 200_000]
     assert await pool.run(tasks.echo, data) == data

@@ -87,6 +87,24 @@ anyio.run(main)
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_pool_may_be_made_when_a_module_is_imported(method, tmp_path) -> None:
+    program = f"""
+import aioipc, anyio
+
+pool = aioipc.WorkerPool(2, mp_context={method!r})
+
+async def main():
+    async with pool:
+        print(await pool.run(abs, -1))
+
+if __name__ == "__main__":
+    anyio.run(main)
+"""
+    done = run(program, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_a_program_that_forgets_its_pool_ends(method, tmp_path) -> None:
     program = f"""
 import aioipc, anyio, asyncio, time

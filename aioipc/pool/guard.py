@@ -1,6 +1,6 @@
 """A program without the ``__main__`` guard: one clear error, not a storm of processes.
 
-Under spawn and forkserver a worker imports the program's main module. If that opens a
+Under spawn and forkserver a worker imports the program's main module. If that uses a
 pool when it is imported, each worker would start workers.
 """
 
@@ -14,7 +14,7 @@ __all__ = ["GUARD_EXIT_CODE", "GUARD_MESSAGE", "check_guard"]
 GUARD_EXIT_CODE = 77
 
 GUARD_MESSAGE = """\
-the program's main module opens a pool when it is imported, which its workers do. Write
+the program's main module uses a pool when it is imported, which its workers do. Write
 
     if __name__ == "__main__":
         anyio.run(main)
@@ -23,7 +23,7 @@ so that only the program itself does it"""
 
 
 def check_guard() -> None:
-    """Refuse to open a pool in a process that is still importing its main module.
+    """Refuse to start workers in a process that is still importing its main module.
 
     A worker of ours ends there: its pool then tells why.
     """

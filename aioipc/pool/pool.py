@@ -169,7 +169,6 @@ class WorkerPool(_Front):
         name: str | None = None,
         serializer: Serializer = "pickle",
     ) -> None:
-        check_guard()
         maximum = max_workers if max_workers is not None else usable_cpus()
         if maximum < 1:
             raise ValueError("max_workers must be at least 1")
@@ -315,6 +314,7 @@ class WorkerPool(_Front):
         """Take the current loop, with workers of its own."""
         if self._closed:
             raise ClosedResourceError(f"{self!r} is closed")
+        check_guard()
         if self._crew is not None and self._crew.closed:
             self._crew.check()
         loop = settle(self._loop, repr(self))

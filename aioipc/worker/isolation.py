@@ -6,11 +6,17 @@ import os
 import signal
 import sys
 from collections.abc import Collection
-from multiprocessing import resource_tracker
+from multiprocessing import process, resource_tracker
 from pathlib import Path
 from typing import Any
 
-__all__ = ["drop_descriptors", "handle_signals", "leave_fork_server", "resident"]
+__all__ = [
+    "allow_children",
+    "drop_descriptors",
+    "handle_signals",
+    "leave_fork_server",
+    "resident",
+]
 
 
 def drop_descriptors(keep: Collection[int]) -> None:
@@ -43,6 +49,14 @@ def leave_fork_server() -> None:
         nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         os.dup2(nowhere, alive, inheritable=False)
         os.close(nowhere)
+
+
+def allow_children() -> None:
+    """Let tasks start processes, which multiprocessing denies to daemons as we are one.
+
+    We are one so that a forgotten pool is no reason for its program not to end.
+    """
+    process.current_process()._config["daemon"] = False  # type: ignore # noqa: PGH003, SLF001
 
 
 def resident() -> int:

@@ -15,6 +15,7 @@ from aioipc.worker.channel import Channel, Endpoints
 from aioipc.worker.failures import describe
 from aioipc.worker.interrupts import Interrupts, die_with
 from aioipc.worker.isolation import (
+    allow_children,
     drop_descriptors,
     handle_signals,
     leave_fork_server,
@@ -48,6 +49,7 @@ def serve(endpoints: Endpoints, setup: Setup) -> None:
     """Work for a pool until it has no more to do."""
     die_with(endpoints.lifeline)
     handle_signals(endpoints.crash_log)
+    allow_children()
     if setup.is_fork:
         drop_descriptors(endpoints)
     else:
