@@ -20,8 +20,13 @@ from aioipc.wire.frames import LARGE
 ITEMS = 10_000
 
 
+@pytest.fixture
+def count() -> int:
+    return ITEMS
+
+
 @pytest.fixture(params=["connection", "one-way", "queue", "simple", "joinable"])
-async def source(request, transport, fork):
+async def source(request, transport, fork, count):
     """Something to receive from, and a process that counts up at its other end."""
     kind = request.param
     if kind in {"connection", "one-way"}:
@@ -37,7 +42,7 @@ async def source(request, transport, fork):
         }[kind]
         end = make(transport=transport, context=fork)
         put = end.sync.put
-    process = aioipc.Process(target=peers.count_up, args=(put, ITEMS), context=fork)
+    process = aioipc.Process(target=peers.count_up, args=(put, count), context=fork)
     async with end, process:
         if kind in {"connection", "one-way"}:
             child.close()
@@ -58,40 +63,42 @@ async def test_receives_cancelled_at_random_lose_nothing(source) -> None:
     assert threading.active_count() <= threads + 2
 
 
+@pytest.mark.parametrize("count", [ITEMS // 4])
 @pytest.mark.parametrize(
     "anyio_backend",
     [("asyncio", {"use_uvloop": False}), ("asyncio", {"use_uvloop": True})],
     ids=["asyncio", "uvloop"],
 )
-async def test_native_cancels_lose_nothing(source) -> None:
+async def test_native_cancels_lose_nothing(source, count) -> None:
     rng = random.Random(2)
     got: list[int] = []
     cancelled = 0
-    while len(got) < ITEMS:
+    while len(got) < count:
         try:
             got.append(await asyncio.wait_for(source.receive(), rng.random() * 0.001))
         except TimeoutError:
             cancelled += 1
-    assert got == list(range(ITEMS))
+    assert got == list(range(count))
     assert cancelled > 20
 
 
-async def test_many_tasks_and_cancels_lose_nothing(source) -> None:
+@pytest.mark.parametrize("count", [ITEMS // 4])
+async def test_many_tasks_and_cancels_lose_nothing(source, count) -> None:
     rng = random.Random(3)
     got: list[int] = []
 
     async def receive_some(group: anyio.abc.TaskGroup) -> None:
-        while len(got) < ITEMS:
+        while len(got) < count:
             with anyio.move_on_after(rng.random() * 0.002):
                 got.append(await source.receive())
-                if len(got) == ITEMS:
+                if len(got) == count:
                     group.cancel_scope.cancel()
 
     async with anyio.create_task_group() as group:
         for _ in range(10):
             group.start_soon(receive_some, group)
     # Each task is served in its turn, so what they append is in order as well.
-    assert got == list(range(ITEMS))
+    assert got == list(range(count))
 
 
 @pytest.mark.parametrize("duplex", [True, False])
