@@ -40,8 +40,11 @@ class Pending:
 
     def take(self) -> "Call":
         """Remove and return the next task."""
-        task = self._first().popleft()
+        queue = self._first()
+        task = queue.popleft()
         self._count -= 1
+        if not queue:
+            del self._queues[-heappop(self._urgencies)]
         return task
 
     def forget(self) -> None:
