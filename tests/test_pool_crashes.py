@@ -211,6 +211,38 @@ async def test_a_kill_for_want_of_memory_is_hinted_at(pool, monkeypatch) -> None
     assert "memory" not in str(caught.value)
 
 
+@pytest.mark.parametrize("retries", [0, 20])
+async def test_each_task_ends_exactly_once_while_workers_are_killed(
+    retries, fork
+) -> None:
+    # The long form is `python -m benchmarks.chaos`.
+    outcomes = []
+    numbers = iter(range(5_000))
+    async with aioipc.WorkerPool(2, mp_context=fork) as pool:
+        await pool.warm_up()
+        view = pool.options(retries=retries)
+
+        async def call_on() -> None:
+            for n in numbers:
+                try:
+                    assert await view.run(tasks.echo, n) == n
+                    outcomes.append((n, "result"))
+                except CRASHED:
+                    outcomes.append((n, "crashed"))
+                if n % 500 == 250:
+                    ready = pool._crew.members.items()
+                    pids = [m.pid for worker, m in ready if worker.finished]
+                    for pid in pids[:1]:
+                        os.kill(pid, signal.SIGKILL)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(100):
+                group.start_soon(call_on)
+    assert sorted(n for n, _ in outcomes) == list(range(5_000))
+    crashed = sum(outcome == "crashed" for _, outcome in outcomes)
+    assert crashed <= (0 if retries else 10)
+
+
 # Starts
 
 
