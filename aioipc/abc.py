@@ -251,7 +251,6 @@ class Pool(ABC):
     ) -> Results[Any]:
         """Do what `map` and its like promise."""
 
-    @abstractmethod
     def options(
         self,
         *,
@@ -274,6 +273,19 @@ class Pool(ABC):
             for its end
         :param name: of the task, in errors
         """
+        return self._with(
+            {
+                "timeout": timeout,
+                "priority": priority,
+                "retries": retries,
+                "on_cancel": on_cancel,
+                "name": name,
+            }
+        )
+
+    @abstractmethod
+    def _with(self, changes: dict[str, Any]) -> "Pool":
+        """Do what `options` promises; an ellipsis stands for no change."""
 
     @abstractmethod
     async def aclose(self, *, grace: float | None = None) -> None:

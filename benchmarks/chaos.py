@@ -16,6 +16,7 @@ import anyio
 import click
 
 import aioipc
+from aioipc.worker.isolation import resident
 from benchmarks.loops import LOOPS, run_on
 
 AT_ONCE = 2_000
@@ -28,11 +29,6 @@ def work(n: int) -> int:
 
 def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-
-
-def resident() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 class Chaos:

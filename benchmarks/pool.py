@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 import aioipc
-from benchmarks.chaos import resident
+from aioipc.worker.isolation import resident
 from benchmarks.contestants.pools import (
     AIOIPC_POOL,
     EXECUTOR,

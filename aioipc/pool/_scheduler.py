@@ -267,11 +267,6 @@ class Scheduler:
         return sum(w.state is State.READY for w in self.workers.values())
 
     @property
-    def has_idle(self) -> bool:
-        """Whether a worker has nothing to do."""
-        return any(not worker.batches for worker in self._hungry)
-
-    @property
     def unsent(self) -> int:
         """Tasks that no worker has."""
         return len(self.pending) + len(self._later)
@@ -299,12 +294,7 @@ class Scheduler:
 
     def idle_worker(self) -> Worker | None:
         """Return a worker that has nothing to do, if nothing is pending either."""
-        if self.pending:
-            return None
-        for worker in self._hungry:
-            if not worker.batches:
-                return worker
-        return None
+        return None if self.pending else self._idle()
 
     def give(self, worker: Worker, task: "Call", now: float) -> None:
         """Note that an idle worker is sent a new task: `Send` without a decision."""
@@ -372,7 +362,7 @@ class Scheduler:
 
     def _hand_out(self, now: float) -> None:
         while self.pending and self._hungry:
-            worker = self._hungriest()
+            worker = self._idle() or next(iter(self._hungry))
             tasks, seconds = self._take_batch(worker)
             if not tasks:
                 continue
@@ -400,11 +390,11 @@ class Scheduler:
             self._hungry.pop(worker, None)
             self.replace(worker, now)
 
-    def _hungriest(self) -> Worker:
+    def _idle(self) -> Worker | None:
         for worker in self._hungry:
             if not worker.batches:
                 return worker
-        return next(iter(self._hungry))
+        return None
 
     def _take_batch(self, worker: Worker) -> "tuple[list[Call], float]":
         """Take the next tasks, about `BATCH_TIME` of them or our share.
@@ -469,7 +459,7 @@ class Scheduler:
         for worker in self.workers.values():
             if len(worker.sent) - 1 > waiting and not worker.spent:
                 waiting, loaded = len(worker.sent) - 1, worker
-        if loaded is not None and self.has_idle and loaded.state is not State.KILLED:
+        if loaded is not None and self._idle() and loaded.state is not State.KILLED:
             self._actions.append(TakeBack(loaded, (waiting + 1) // 2))
 
     def _start(self, now: float) -> None:

@@ -157,6 +157,10 @@ class Crew:
         self._resolve(call, None, error)
         self.pump()
 
+    def cancel(self, call: Call) -> None:
+        """Stop a call that its user does not want any more."""
+        self.stop(call, TaskCancelled(f"task {call.name} was cancelled"))
+
     def pump(self) -> None:
         """Do what there is to be done."""
         self._pump_is_due = False
@@ -178,10 +182,7 @@ class Crew:
         self._end_of_work()
         self.scheduler.kill_all()
         self.pump()
-        self._fail_unsent(error)
-        for call in list(self.open):
-            self._resolve_failed(call, error)
-        self._notify()
+        self._fail_all(error)
 
     def look(self, call: Call) -> None:
         """Look for the answer to a call that is alone, if that is worth it."""
@@ -260,12 +261,14 @@ class Crew:
         self.members.clear()
         if self._timer is not None and self.loop.is_current():
             self._timer.cancel()
-        self.loop.call_soon(self._fail_all)
+        error = TaskCancelled("the pool was not closed")
+        self.loop.call_soon(lambda: self._fail_all(error))
 
-    def _fail_all(self) -> None:
-        self._fail_unsent(TaskCancelled("the pool was not closed"))
+    def _fail_all(self, error: BaseException) -> None:
+        """Give an outcome to all calls that have none."""
+        self._fail_unsent(error)
         for call in list(self.open):
-            self._resolve_failed(call, TaskCancelled("the pool was not closed"))
+            self._resolve_failed(call, error)
         self._notify()
 
     def forget(self) -> None:
@@ -350,12 +353,9 @@ class Crew:
             if number is None:
                 number = self._learn(function) if _is_by_name(function) else 0
         call.function_number = number
-        what = (
-            (call.args, call.kwargs) if number else (call.args, call.kwargs, function)
-        )
         if self._launch.dumps is not None:
-            return self._launch.dumps(what)
-        pickled = self._pickler.dumps(what)
+            return self._launch.dumps(call.to_pickle())
+        pickled = self._pickler.dumps(call.to_pickle())
         return pickled if isinstance(pickled, bytes) else b"".join(pickled)
 
     def _learn(self, function: Callable[..., Any]) -> int:
@@ -366,10 +366,7 @@ class Crew:
         return number
 
     def _prepare_in_thread(self, call: Call) -> None:
-        number, function = call.function_number, call.function
-        what = (
-            (call.args, call.kwargs) if number else (call.args, call.kwargs, function)
-        )
+        what = call.to_pickle()
         call.away = True
         job = run_in_thread(lambda: b"".join(dumps_large(what)), "dumps")
 

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future, InvalidStateError
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from aioipc.errors import TaskCancelled
-
 if TYPE_CHECKING:
     from aioipc.pool.crew import Crew
     from aioipc.pool.options import Options
@@ -81,11 +79,7 @@ class PoolExecutor(Executor):
 
     def _ended(self, future: Future[Any], call: "Call") -> None:
         if future.cancelled() and not call.done:
-            self._crew.loop.call_soon(lambda: self._stop(call))
-
-    def _stop(self, call: "Call") -> None:
-        if not call.done:
-            self._crew.stop(call, TaskCancelled(f"task {call.name} was cancelled"))
+            self._crew.loop.call_soon(lambda: self._crew.cancel(call))
 
 
 def _settle(future: Future[Any], value: Any, error: BaseException | None) -> None:

@@ -245,8 +245,7 @@ class MapResults(Results[Any]):
         self._source.close()
         chunks, self._chunks = self._chunks, deque()
         for call in chunks:
-            if not call.done:
-                self._crew.stop(call, TaskCancelled("the map was left"))
+            self._crew.stop(call, TaskCancelled("the map was left"))
         for waiter in self._waiters:
             waiter.wake()
 

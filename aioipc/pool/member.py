@@ -22,6 +22,7 @@ from aioipc.transport.choice import open_watch
 from aioipc.transport.forks import starting
 from aioipc.transport.loops import Loop
 from aioipc.transport.threads import run_in_thread
+from aioipc.wire.parts import IOV_MAX, drop_written
 from aioipc.wire.tasks import (
     COOKIE_SIZE,
     NO_TASK,
@@ -242,7 +243,7 @@ class Member:
             run_in_thread(reap, "reap")
 
     def forget(self) -> None:
-        """Leave the worker to the parent; in a fork."""
+        """Close our descriptors only: in a fork, the rest is the parent's."""
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
@@ -254,10 +255,7 @@ class Member:
             if watch is not None:
                 watch.close()
         self._reading = self._writing = self._watching = None
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-            self._pidfd = -1
-        self._launched.close()
+        self.forget()
 
     def _header(self, kind: Kind, number: int, size: int) -> bytes:
         return encode_header(self._cookie, kind, number, size)
@@ -282,7 +280,10 @@ class Member:
             self._writing.finish()
 
     def _write_now(self, message: bytes) -> list[bytes]:
-        """Try to write a message; return the rest."""
+        """Try to write a message; return the rest.
+
+        `_flush` would do, but takes 3 % of a lone call longer.
+        """
         try:
             count = os.write(self._launched.tasks, message)
         except BlockingIOError:
@@ -295,15 +296,12 @@ class Member:
         unsent = self._unsent
         while unsent:
             try:
-                count = os.writev(self._launched.tasks, unsent[:64])
+                count = os.writev(self._launched.tasks, unsent[:IOV_MAX])
             except BlockingIOError:
                 return False
             except OSError:  # it is dying, and its tokens are still there
                 return True
-            while unsent and count >= len(unsent[0]):
-                count -= len(unsent.pop(0))
-            if count:
-                unsent[0] = unsent[0][count:]
+            drop_written(unsent, count)
         return True
 
     def read(self) -> bool:

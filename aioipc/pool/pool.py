@@ -9,7 +9,7 @@ from importlib import import_module
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
+from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 import anyio
 
@@ -25,9 +25,6 @@ from aioipc.pool.maps import MapResults
 from aioipc.pool.options import OnCancel, Options
 from aioipc.pool.task import Call, PoolTask
 from aioipc.transport.loops import NOWHERE, Loop, running_loop, settle
-
-if TYPE_CHECKING:
-    from types import EllipsisType
 
 __all__ = ["PoolStatistics", "WorkerPool"]
 
@@ -197,22 +194,7 @@ class WorkerPool(_Front):
         self._crew: Crew | None = None
         self._closed = False
 
-    def options(
-        self,
-        *,
-        timeout: "float | EllipsisType | None" = ...,
-        priority: "int | EllipsisType" = ...,
-        retries: "int | EllipsisType" = ...,
-        on_cancel: "OnCancel | EllipsisType" = ...,
-        name: "str | EllipsisType | None" = ...,
-    ) -> Pool:
-        changes = {
-            "timeout": timeout,
-            "priority": priority,
-            "retries": retries,
-            "on_cancel": on_cancel,
-            "name": name,
-        }
+    def _with(self, changes: dict[str, Any]) -> Pool:
         return _View(self, self._options.but(changes))
 
     async def warm_up(self, count: int | None = None) -> None:
@@ -333,7 +315,7 @@ class _View(_Front):
         self._options = options
         self._crew_here = pool._crew_here  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
-    def options(self, **changes: Any) -> Pool:
+    def _with(self, changes: dict[str, Any]) -> Pool:
         return _View(self._pool, self._options.but(changes))
 
     async def aclose(self, *, grace: float | None = None) -> None:
@@ -352,7 +334,7 @@ async def _stop(crew: Crew, call: Call) -> None:
         with anyio.CancelScope(shield=True):
             await crew.until(lambda: call.done)
     else:
-        crew.stop(call, TaskCancelled(f"task {call.name} was cancelled"))
+        crew.cancel(call)
 
 
 def usable_cpus() -> int:

@@ -84,6 +84,12 @@ class Call:
         """Whether a worker is at it, as far as is known."""
         return self.worker is not None and self.worker.sent[0] is self
 
+    def to_pickle(self) -> tuple[Any, ...]:
+        """Return what the worker is sent: the function too, if it has no number."""
+        if self.function_number:
+            return self.args, self.kwargs
+        return self.args, self.kwargs, self.function
+
     def resolve(self, value: Any, error: BaseException | None = None) -> None:
         """Give it its outcome, and wake whoever waits."""
         self.value, self.error = value, error
@@ -151,7 +157,7 @@ class PoolTask(Generic[T]):
         call = self._call
         if call.done or (call.has_begun and call.options.on_cancel == "shield"):
             return False
-        self._crew.stop(call, TaskCancelled(f"task {call.name} was cancelled"))
+        self._crew.cancel(call)
         return True
 
     def done(self) -> bool:

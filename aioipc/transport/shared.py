@@ -42,6 +42,7 @@ from aioipc.transport.threads import (
 )
 from aioipc.transport.turns import Turn
 from aioipc.wire.frames import FrameDecoder, encode_header, pack_length
+from aioipc.wire.parts import IOV_MAX, drop_written
 
 __all__ = ["Feeder", "Parcel", "SharedReceiver", "SharedSender"]
 
@@ -58,7 +59,6 @@ Between header and body it needs its GIL back, which C code may hold for long.
 """
 
 _BULK = 1 << 20
-_IOV_MAX = 512
 _NO_COUNT = b"\0\0\0\0"
 _native_int = struct.Struct("i").unpack
 _unpack_length = struct.Struct("!i").unpack
@@ -408,8 +408,4 @@ def _write_all(fd: int, parts: Sequence[bytes]) -> None:
     header = encode_header(sum(map(len, parts)))
     rest = [memoryview(part) for part in (header, *parts) if len(part)]
     while rest:
-        count = os.writev(fd, rest[:_IOV_MAX])
-        while rest and count >= len(rest[0]):
-            count -= len(rest.pop(0))
-        if count:
-            rest[0] = rest[0][count:]
+        drop_written(rest, os.writev(fd, rest[:IOV_MAX]))

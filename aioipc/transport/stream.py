@@ -23,6 +23,7 @@ from aioipc.transport.receiver import CHUNK, Receiver
 from aioipc.transport.spin import Spin
 from aioipc.transport.turns import Turn
 from aioipc.wire.frames import encode_header, pack_length
+from aioipc.wire.parts import IOV_MAX, drop_written
 
 if TYPE_CHECKING:
     from aioipc.transport.watches import Watch
@@ -40,7 +41,6 @@ BURST = 64
 
 _COALESCE = 1 << 14  # bytes: a smaller message goes out in one piece with its header
 _WIDE = 1 << 16  # bytes: a larger message is worth more room in the kernel
-_IOV_MAX = 512
 
 
 class StreamReceiver(Receiver):
@@ -221,7 +221,7 @@ class StreamSender:
         rest = self._rest
         try:
             while rest:
-                self._sent(os.writev(self._fd, rest[:_IOV_MAX]))
+                self._sent(os.writev(self._fd, rest[:IOV_MAX]))
         except BlockingIOError:
             return False
         except OSError as error:
@@ -258,11 +258,7 @@ class StreamSender:
     def _sent(self, count: int) -> None:
         """Forget the first `count` bytes of what is going out."""
         self._begun = True
-        rest = self._rest
-        while rest and count >= len(rest[0]):
-            count -= len(rest.pop(0))
-        if count:
-            rest[0] = rest[0][count:]
+        drop_written(self._rest, count)
 
     async def _clear_the_way(self) -> None:
         """Give the loop its turn if it is due; send what another task had begun."""

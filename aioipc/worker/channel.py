@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from multiprocessing import reduction
 from typing import Any, NamedTuple
 
+from aioipc.wire.parts import drop_written
 from aioipc.wire.tasks import NO_TASK, Message, MessageDecoder, encode_header
 
 __all__ = ["Channel", "Endpoints"]
@@ -93,8 +94,4 @@ class Channel:
 
     def _send_rest(self, rest: list[memoryview]) -> None:
         while rest:
-            count = os.writev(self._replies, rest)
-            while rest and count >= len(rest[0]):
-                count -= len(rest.pop(0))
-            if count:
-                rest[0] = rest[0][count:]
+            drop_written(rest, os.writev(self._replies, rest))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 __all__ = ["Failure", "describe", "text_of"]
 
 
-class Failure(NamedTuple):  # not a dataclass, whose import takes a worker 10 ms
+class Failure(NamedTuple):  # not a dataclass: that takes a worker long to import
     """How a task failed.
 
     :ivar kind: the exception's qualified type

@@ -7,7 +7,6 @@ import signal
 import sys
 from collections.abc import Collection
 from multiprocessing import process, resource_tracker
-from pathlib import Path
 from typing import Any
 
 __all__ = [
@@ -28,14 +27,9 @@ def drop_descriptors(keep: Collection[int]) -> None:
     """
     # multiprocessing's helper, which a task may need
     tracker: int | None = resource_tracker._resource_tracker._fd  # type: ignore # noqa: PGH003, SLF001
-    nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    for path in Path("/proc/self/fd").iterdir():
-        fd = int(path.name)
-        if fd > 2 and fd not in {nowhere, tracker, *keep}:
-            with contextlib.suppress(OSError):  # the directory's own
-                os.fstat(fd)
-                os.dup2(nowhere, fd, inheritable=False)
-    os.close(nowhere)
+    kept: set[int | None] = {0, 1, 2, tracker, *keep}
+    # Not by pathlib, which a worker has no other use for.
+    _lead_nowhere({*map(int, os.listdir("/proc/self/fd"))} - kept)  # noqa: PTH208
 
 
 def leave_fork_server() -> None:
@@ -46,9 +40,16 @@ def leave_fork_server() -> None:
     server: Any = sys.modules.get("multiprocessing.forkserver")
     alive = server and server._forkserver._forkserver_alive_fd  # noqa: SLF001
     if alive is not None:
-        nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        os.dup2(nowhere, alive, inheritable=False)
-        os.close(nowhere)
+        _lead_nowhere([alive])
+
+
+def _lead_nowhere(descriptors: Collection[int]) -> None:
+    nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for fd in descriptors:
+        with contextlib.suppress(OSError):  # one that has been closed meanwhile
+            os.fstat(fd)
+            os.dup2(nowhere, fd, inheritable=False)
+    os.close(nowhere)
 
 
 def allow_children() -> None:
@@ -61,8 +62,8 @@ def allow_children() -> None:
 
 def resident() -> int:
     """Return the bytes of memory that this process has in use."""
-    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
-    return int(pages) * os.sysconf("SC_PAGESIZE")
+    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 def handle_signals(crash_log: int) -> None:
