@@ -100,6 +100,9 @@ class Pool(ABC):
     ) -> "PoolTask[T]":
         """Begin a call, and return a handle to await.
 
+        `asyncio.gather`, `wait` and their like take it for a future, and so need no
+        task of their own for it: that is the quickest way to await many calls.
+
         :raises ClosedResourceError: if the pool is closed
         """
 

@@ -29,6 +29,7 @@ from aioipc.errors import (
 from aioipc.pool import _actions as actions
 from aioipc.pool._scheduler import INTENSITY, PERIOD, Scheduler, Sizes
 from aioipc.pool._states import State, Worker
+from aioipc.pool.futures import FutureTask
 from aioipc.pool.guard import GUARD_EXIT_CODE, GUARD_MESSAGE
 from aioipc.pool.member import Launched, Member
 from aioipc.pool.outcomes import (
@@ -37,9 +38,9 @@ from aioipc.pool.outcomes import (
     error_of,
     load_failure,
 )
-from aioipc.pool.task import Call
+from aioipc.pool.task import Call, PoolTask
 from aioipc.transport.forks import forget_in_forks
-from aioipc.transport.loops import Loop, Timer
+from aioipc.transport.loops import AsyncioLoop, Loop, Timer
 from aioipc.transport.spin import Spin
 from aioipc.transport.threads import Job, run_in_thread
 from aioipc.wire.frames import LARGE
@@ -74,6 +75,7 @@ class Crew:
     :ivar refusal: why nothing can be submitted, if that is so
     :ivar broken: what stopped it, if something has
     :ivar open: calls that have no outcome yet
+    :ivar task_type: of the handle of a call
     """
 
     def __init__(self, loop: Loop, sizes: Sizes, launch: Launch) -> None:
@@ -85,6 +87,9 @@ class Crew:
         self.closed = False
         self.open: dict[Call, None] = {}
         self.finished = self.failed = self.crashes = 0
+        self.task_type: type[PoolTask[Any]] = (
+            FutureTask if isinstance(loop, AsyncioLoop) else PoolTask
+        )
         self._launch = launch
         self._starts: dict[Worker, Job[Launched]] = {}
         self._numbers = 0

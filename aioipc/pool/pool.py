@@ -98,7 +98,7 @@ class _Front(Pool):
     ) -> PoolTask[T]:
         crew = self._crew_here()
         call = crew.submit(function, args, kwargs, self._options)
-        return PoolTask(call, crew, self)
+        return crew.task_type(call, crew, self)
 
     def _map(
         self,

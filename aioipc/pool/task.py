@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from aioipc.pool.options import Options
     from aioipc.transport.waiters import Waiter
 
-__all__ = ["Call", "PoolTask", "name_of"]
+__all__ = ["Call", "PoolTask", "name_of", "not_done"]
 
 T = TypeVar("T")
+
+NO_KWARGS: dict[str, Any] = {}
 
 
 class Call:
@@ -29,6 +31,7 @@ class Call:
     """
 
     __slots__ = (
+        "_others",
         "_then",
         "args",
         "arguments",
@@ -60,7 +63,7 @@ class Call:
         self.function = function
         self.key: object = function
         self.args = args
-        self.kwargs = kwargs
+        self.kwargs = kwargs or NO_KWARGS  # a dictionary less to be collected
         self.options = options
         self.arguments: bytes | None = None
         self.function_number = 0
@@ -72,7 +75,8 @@ class Call:
         self.value: Any = None
         self.error: BaseException | None = None
         self.waiter: Waiter | None = None
-        self._then: list[Callable[[], Any]] | None = None
+        self._then: Callable[[], Any] | None = None
+        self._others: list[Callable[[], Any]] | None = None
 
     @property
     def name(self) -> str:
@@ -94,11 +98,14 @@ class Call:
         """Give it its outcome, and wake whoever waits."""
         self.value, self.error = value, error
         self.done = True
-        self.args, self.kwargs, self.arguments = (), {}, None
+        self.args, self.kwargs, self.arguments = (), NO_KWARGS, None
         if self.waiter is not None:
             self.waiter.wake()
         if self._then is not None:
-            for function in self._then:
+            then, self._then = self._then, None  # or a cycle would be left
+            others, self._others = self._others, None
+            then()
+            for function in others or ():
                 function()
 
     def then(self, function: Callable[[], Any]) -> None:
@@ -106,9 +113,20 @@ class Call:
         if self.done:
             function()
         elif self._then is None:
-            self._then = [function]
+            self._then = function  # with no list: there is seldom another
+        elif self._others is None:
+            self._others = [function]
         else:
-            self._then.append(function)
+            self._others.append(function)
+
+    def drop(self, is_unwanted: Callable[[Callable[[], Any]], bool]) -> int:
+        """Call not what `then` was given and is unwanted; return how many those are."""
+        if self._then is None:
+            return 0
+        given = [self._then, *(self._others or ())]
+        kept = [function for function in given if not is_unwanted(function)]
+        self._then, self._others = (kept[0], kept[1:]) if kept else (None, None)
+        return len(given) - len(kept)
 
     def result(self) -> Any:
         """Return or raise the outcome."""
@@ -118,6 +136,11 @@ class Call:
             finally:
                 del self  # or the traceback would keep it
         return self.value
+
+
+def not_done(task: "PoolTask[Any]") -> RuntimeError:
+    """Return what is raised when a task is asked for what it has not yet."""
+    return RuntimeError(f"{task!r} is not done")
 
 
 def name_of(function: Callable[..., Any]) -> str:
@@ -133,7 +156,7 @@ class PoolTask(Generic[T]):
     leaves the task running: `cancel` stops it.
     """
 
-    __slots__ = ("_call", "_crew", "_owner")
+    __slots__ = ("__weakref__", "_call", "_crew", "_owner")
 
     def __init__(self, call: Call, crew: "Crew", owner: object) -> None:
         self._call = call
@@ -174,7 +197,7 @@ class PoolTask(Generic[T]):
         :raises RuntimeError: if it is not done
         """
         if not self._call.done:
-            raise RuntimeError(f"{self!r} is not done")
+            raise not_done(self)
         return self._call.error
 
     @property

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -94,11 +95,12 @@ class Loop(ABC):
 class AsyncioLoop(Loop):
     """asyncio's own loop, or uvloop."""
 
-    __slots__ = ("loop",)
+    __slots__ = ("_together", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self.mark = self.loop = loop
+        self._together: list[tuple[Context, Callable[[Any], object], Any]] = []
 
     def is_current(self) -> bool:
         return running_loop() is self.loop
@@ -125,6 +127,26 @@ class AsyncioLoop(Loop):
 
     def waiter(self) -> Waiter:
         return DirectFuture(loop=self.loop)
+
+    def call_together(
+        self, function: Callable[[Any], object], argument: Any, context: Context
+    ) -> None:
+        """Have `function` called soon, and with it all that come until then.
+
+        From within the loop, whose own `call_soon` takes several times as long.
+        """
+        if not self._together:
+            self.loop.call_soon(self._call_together)
+        self._together.append((context, function, argument))
+
+    def _call_together(self) -> None:
+        calls, self._together = iter(self._together), []
+        try:
+            for context, function, argument in calls:
+                context.run(function, argument)
+        finally:  # an error is the loop's to handle, and costs the others nothing
+            for context, function, argument in calls:
+                self.call_together(function, argument, context)
 
 
 class TrioLoop(Loop):
