@@ -55,6 +55,7 @@ class Coordinator:
             is_fork=context.get_start_method() == "fork",
         )
         self.decoder = MessageDecoder(COOKIE)
+        self.is_done = False
         self.process = context.Process(target=serve, args=(ends, setup))
         self.process.start()
         for fd in (tasks_end, replies_end, interrupts_end, lifeline_end):
@@ -90,7 +91,8 @@ class Coordinator:
         encoded = [
             (task, number, pickle.dumps((args, {}))) for task, number, *args in calls
         ]
-        self.send(Kind.BATCH, NO_TASK, b"".join(encode_batch(encoded)))
+        parts = encode_batch(COOKIE, encoded)
+        os.write(self.tasks, b"".join(parts))
 
     def interrupt(self, task: int) -> None:
         os.write(self.interrupts, struct.pack("!Q", task))
@@ -105,9 +107,8 @@ class Coordinator:
             if not data:
                 return None
             self.decoder.feed(data)
-        kind, number, body = self.decoder.messages.popleft()
-        if kind == Kind.DONE:
-            number = NO_TASK  # instead of the time that it took
+        kind, number, took, body = self.decoder.messages.popleft()
+        self.is_done = took > 0  # with the batch
         if kind == Kind.GARBAGE:
             return Kind.GARBAGE, number, body
         return Kind(kind), number, pickle.loads(body) if body else None
@@ -115,7 +116,7 @@ class Coordinator:
     def result(self):
         """Return the outcome of the only task of a batch."""
         kind, _, value = self.receive()
-        assert self.receive() == (Kind.DONE, NO_TASK, None)
+        assert self.is_done
         return kind, value
 
 
@@ -149,7 +150,7 @@ def test_calls_in_a_batch_are_answered_one_by_one_in_order(ready) -> None:
     kind, number, failure = ready.receive()
     assert (kind, number) == (Kind.ERROR, 3)
     assert isinstance(failure.rebuild(), ZeroDivisionError)
-    assert ready.receive() == (Kind.DONE, NO_TASK, None)
+    assert ready.is_done
 
 
 def test_what_the_pool_takes_back_is_not_begun(forked) -> None:
@@ -175,9 +176,10 @@ def test_each_task_is_begun_by_the_worker_or_taken_back_and_never_both(forked) -
             os.read(forked.tokens, 8)
             taken += 1
     done = 0
-    while (message := forked.receive())[0] is Kind.VALUE:
-        assert message[1] == done
-        done += 1
+    while not forked.is_done:
+        if (message := forked.receive())[0] is Kind.VALUE:
+            assert message[1] == done
+            done += 1
     assert done + taken == count
 
 
@@ -276,10 +278,10 @@ def test_an_interrupt_as_the_task_ends_never_hits_the_next(forked) -> None:
         forked.give((n, 1, 20e-6), (n + 1, 1, 20e-6))
         tasks.spin(1e-6 * (n % 300))  # until a moment of the one, the other or none
         forked.interrupt(n)
-        first, second, done = (forked.receive() for _ in range(3))
+        first, second = forked.receive(), forked.receive()
         interrupted += first[0] is Kind.ERROR
         assert second[:2] == (Kind.VALUE, n + 1)
-        assert done[0] is Kind.DONE
+        assert forked.is_done
     assert interrupted > 0
 
 

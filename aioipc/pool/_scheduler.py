@@ -56,6 +56,7 @@ BACKOFF = 0.05
 
 LONGEST_BACKOFF = 5.0
 
+_READY = State.READY
 _LEARNING = 0.25  # the weight of a new measurement of a function's time
 _MANY = 10_000  # functions whose times are remembered
 _SURPRISE = 4.0  # a batch counts as no more than so many times what was expected
@@ -155,7 +156,7 @@ class Scheduler:
             worker.draining = worker.spent = False
             worker.since = now
             self._set_alarm(now + self.sizes.idle)
-        if worker.state is State.READY and not (worker.draining or worker.leaving):
+        if worker.state is _READY and not (worker.draining or worker.leaving):
             self._hungry[worker] = None
 
     def took_back(self, worker: Worker, asked: int, count: int) -> None:
@@ -428,15 +429,12 @@ class Scheduler:
         times = self._times
         if len(times) > _MANY:
             times.clear()
+        if expected and seconds > _SURPRISE * expected:
+            seconds = _SURPRISE * expected
         each = seconds / len(tasks)
-        if expected:
-            each = min(each, _SURPRISE * expected / len(tasks))
         for key in {task.key for task in tasks} if len(tasks) > 1 else (tasks[0].key,):
-            known = times.get(key)
-            if known is None:
-                times[key] = each
-            else:
-                times[key] = known + _LEARNING * (each - known)
+            known = times.get(key, each)
+            times[key] = known + _LEARNING * (each - known)
 
     def _grow(self, now: float) -> None:
         """Start workers for tasks that wait, and for those that are to be there."""
@@ -455,6 +453,8 @@ class Scheduler:
 
     def _spread(self) -> None:
         """Let an idle worker have what another has not begun."""
+        if not self._hungry:
+            return
         waiting, loaded = 0, None
         for worker in self.workers.values():
             if len(worker.sent) - 1 > waiting and not worker.spent:

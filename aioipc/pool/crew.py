@@ -411,7 +411,7 @@ class Crew:
         messages, scheduler, now = member.messages, self.scheduler, monotonic()
         replies: list[tuple[Call, int, bytes]] = []
         while messages:
-            kind, number, body = messages.popleft()
+            kind, number, took, body = messages.popleft()
             if kind == _VALUE or (kind == _ERROR and number != NO_TASK):
                 call = scheduler.replied(worker, number, now)
                 if call is None:  # out of step: not to be trusted any more
@@ -422,10 +422,8 @@ class Crew:
                 else:
                     call.away = True
                     replies.append((call, kind, body))
-            elif kind == _DONE and worker.batches:
-                scheduler.batch_done(worker, number * 1e-9, now)
-                if body:
-                    scheduler.replace(worker, now)
+            elif kind == _DONE and body:
+                scheduler.replace(worker, now)
             elif kind == _READY:
                 scheduler.ready(worker, now)
             elif kind == _ERROR:
@@ -434,6 +432,8 @@ class Crew:
                 member.garbage = member.garbage or body
                 scheduler.kill(worker)
                 end_line_for_resource_tracker()
+            if took and worker.batches:
+                scheduler.batch_done(worker, took * 1e-9, now)
         return replies
 
     def _take_reply(self, call: Call, kind: int, body: bytes) -> None:

@@ -25,10 +25,13 @@ from aioipc.transport.threads import run_in_thread
 from aioipc.wire.parts import IOV_MAX, drop_written
 from aioipc.wire.tasks import (
     COOKIE_SIZE,
+    INLINE,
     NO_TASK,
     Kind,
     MessageDecoder,
+    TaskCall,
     encode_batch,
+    encode_call,
     encode_header,
 )
 from aioipc.worker.channel import Endpoints
@@ -146,7 +149,7 @@ class Member:
         self._decoder = MessageDecoder(launched.cookie)
         self.messages = self._decoder.messages
         self._cookie = launched.cookie
-        self._known: set[int] = set()  # functions that the worker has been sent
+        self._known = {INLINE}  # functions that the worker has been sent
         self._unsent: list[memoryview] = []
         self._writing: Watch | None = None
         self._pidfd = -1
@@ -185,23 +188,20 @@ class Member:
         :param functions: pickles, by number
         """
         parts: list[bytes] = []
+        batch: list[TaskCall] = []
         for call in calls:
             number = call.function_number
-            if number and number not in self._known:
+            if number not in self._known:
                 self._known.add(number)
                 body = functions[number]
                 parts += self._header(Kind.FUNCTION, number, len(body)), body
-        body = encode_batch(
-            [
-                (call.number, call.function_number, call.arguments or b"")
-                for call in calls
-            ]
-        )
-        size = sum(map(len, body))
-        parts.append(self._header(Kind.BATCH, NO_TASK, size))
-        parts += body
+            batch.append((call.number, number, call.arguments or b""))
+        if len(batch) == 1:
+            parts += encode_call(self._cookie, *batch[0])
+        else:
+            parts += encode_batch(self._cookie, batch)
         os.eventfd_write(self._launched.tokens, len(calls))
-        if size < _BULK:
+        if len(parts) > 1 and sum(map(len, parts)) < _BULK:
             parts = [b"".join(parts)]
         self._write(parts)
 

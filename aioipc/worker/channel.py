@@ -78,19 +78,18 @@ class Channel:
             return False
         return True
 
-    def encode(self, kind: int, number: int = NO_TASK, body: bytes = b"") -> bytes:
-        """Return a message."""
-        return encode_header(self._cookie, kind, number, len(body)) + body
-
-    def send(self, message: bytes, then: bytes = b"") -> None:
-        """Send a message, and another one behind it."""
-        if len(message) < _CHUNK:
-            message += then
+    def send(
+        self, kind: int, number: int = NO_TASK, body: bytes = b"", took: int = 0
+    ) -> None:
+        """Send a message."""
+        header = encode_header(self._cookie, kind, number, len(body), took)
+        if len(body) < _CHUNK:
+            message = header + body
             count = os.write(self._replies, message)
             if count < len(message):
                 self._send_rest([memoryview(message)[count:]])
         else:
-            self._send_rest([memoryview(message), memoryview(then)])
+            self._send_rest([memoryview(header), memoryview(body)])
 
     def _send_rest(self, rest: list[memoryview]) -> None:
         while rest:

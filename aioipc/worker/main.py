@@ -58,8 +58,8 @@ def serve(endpoints: Endpoints, setup: Setup) -> None:
     calls = Calls(Interrupts(endpoints.interrupts))
     if not _call(setup.initializer, channel):
         return
-    channel.send(channel.encode(Kind.READY))
-    for kind, number, body in channel:
+    channel.send(Kind.READY)
+    for kind, number, _, body in channel:
         if kind == Kind.BATCH:
             _work(calls, channel, body, setup.max_rss)
         elif kind == Kind.FUNCTION:
@@ -72,21 +72,18 @@ def serve(endpoints: Endpoints, setup: Setup) -> None:
 def _work(calls: Calls, channel: Channel, batch: bytes, max_rss: int | None) -> None:
     """Do the tasks of a batch that the pool does not take back."""
     began = perf_counter_ns()
-    make, encode, send = calls.make, channel.encode, channel.send
     tasks = decode_batch(batch)
-    last, reply = tasks[-1], b""
-    for task in tasks:
+    last = tasks[-1][0]
+    for number, function, arguments in tasks:
         if not channel.take_token():
             break
-        number, function, arguments = task
-        kind, value = make(number, function, arguments)
-        reply = encode(kind, number, value)
-        if task is not last:
-            send(reply)
-            reply = b""
-    took = perf_counter_ns() - began
-    too_large = max_rss is not None and resident() > max_rss
-    send(reply, encode(Kind.DONE, took, b"too large" if too_large else b""))
+        kind, value = calls.make(number, function, arguments)
+        if number == last and (max_rss is None or resident() <= max_rss):
+            channel.send(kind, number, value, took=perf_counter_ns() - began)
+            return
+        channel.send(kind, number, value)
+    why = b"too large" if max_rss is not None and resident() > max_rss else b""
+    channel.send(Kind.DONE, body=why, took=perf_counter_ns() - began)
 
 
 def _call(action: Action | None, channel: Channel) -> bool:
@@ -98,6 +95,6 @@ def _call(action: Action | None, channel: Channel) -> bool:
         function(*args)
     except BaseException as error:  # noqa: BLE001 - whatever the user's function raises
         failure = pickle.dumps(describe(error, "run"))
-        channel.send(channel.encode(Kind.ERROR, NO_TASK, failure))
+        channel.send(Kind.ERROR, NO_TASK, failure)
         return False
     return True
