@@ -6,9 +6,8 @@ The names are imported on first use, so that `import aioipc` costs a worker noth
 import importlib
 from typing import TYPE_CHECKING
 
-from aioipc._version import __version__
-
 if TYPE_CHECKING:
+    from aioipc._version import __version__
     from aioipc.abc import Pool, Results
     from aioipc.bridge.connection import AsyncConnection, ConnectionStatistics, Pipe
     from aioipc.bridge.process import AsyncProcess, Process
@@ -84,6 +83,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "aioipc._version": "__version__",
     "aioipc.bridge.wrap": "wrap",
     "aioipc.bridge.connection": "AsyncConnection ConnectionStatistics Pipe",
     "aioipc.bridge.queue": "AsyncQueue AsyncJoinableQueue AsyncSimpleQueue Queue "

@@ -6,9 +6,11 @@ Two workers each. Times are for each call, unless the unit says otherwise.
 from __future__ import annotations
 
 import asyncio
-import math
 import multiprocessing
 import os
+import subprocess
+import sys
+import tempfile
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -17,12 +19,14 @@ import anyio
 
 import aioipc
 from aioipc.worker.isolation import resident
+from benchmarks import cold
 from benchmarks.contestants.pools import (
     AIOIPC_POOL,
     EXECUTOR,
     METHOD,
     PEERS,
     WORKERS,
+    Calls,
     PoolContestant,
 )
 from benchmarks.harness import Case, Claim
@@ -79,11 +83,15 @@ class Trial:
         return run_on(contestant.loop, self._run, contestant)
 
     async def _run(self, contestant: PoolContestant) -> float:
-        async with contestant.open() as run:
-            await _all(run, [(spin, 0.02)] * (2 * WORKERS))  # have workers started
-            for n in range(20):
-                await run(nothing, n)
-            return await self.workload(run, contestant)
+        async with contestant.open() as calls:
+            await _warm_up(calls)
+            return await self.workload(calls, contestant)
+
+
+async def _warm_up(calls: Calls) -> None:
+    await _all(calls.run, [(spin, 0.02)] * (2 * WORKERS))
+    for n in range(20):
+        await calls.run(nothing, n)
 
 
 async def _all(run: Any, calls: list[tuple[Any, ...]]) -> None:
@@ -92,18 +100,30 @@ async def _all(run: Any, calls: list[tuple[Any, ...]]) -> None:
             group.start_soon(run, function, *args)
 
 
-async def _gathered(run: Any, contestant: PoolContestant) -> float:
+async def _gathered(calls: Calls, contestant: PoolContestant) -> float:
     count = 10_000 // contestant.slowness
     started = time.perf_counter()
+    begun = (calls.begin(nothing, n) for n in range(count))
     if contestant.loop == "trio":
-        await _all(run, [(nothing, n) for n in range(count)])
+        for call in list(begun):
+            await call
     else:
-        await asyncio.gather(*(run(nothing, n) for n in range(count)))
+        await asyncio.gather(*begun)
     return (time.perf_counter() - started) / count
 
 
-async def _one_by_one(run: Any, contestant: PoolContestant) -> float:
-    count = 4_000 // contestant.slowness
+async def _in_tasks(calls: Calls, contestant: PoolContestant) -> float:
+    count = 10_000 // contestant.slowness
+    started = time.perf_counter()
+    if contestant.loop == "trio":
+        await _all(calls.run, [(nothing, n) for n in range(count)])
+    else:
+        await asyncio.gather(*(calls.run(nothing, n) for n in range(count)))
+    return (time.perf_counter() - started) / count
+
+
+async def _one_by_one(calls: Calls, contestant: PoolContestant) -> float:
+    count, run = 4_000 // contestant.slowness, calls.run
     for n in range(count // 10):
         await run(nothing, n)
     started = time.perf_counter()
@@ -112,37 +132,46 @@ async def _one_by_one(run: Any, contestant: PoolContestant) -> float:
     return (time.perf_counter() - started) / count
 
 
-async def _cpu_bound(run: Any, _: PoolContestant) -> float:
+async def _cpu_bound(calls: Calls, _: PoolContestant) -> float:
     started = time.perf_counter()
-    await _all(run, [(spin, seconds) for seconds in durations()])
+    await _all(calls.run, [(spin, seconds) for seconds in durations()])
     return time.perf_counter() - started
 
 
-async def _mixed(run: Any, _: PoolContestant) -> float:
+async def _mixed(calls: Calls, _: PoolContestant) -> float:
     started = time.perf_counter()
-    await _all(run, [(spin, seconds) for seconds in mixed()])
+    await _all(calls.run, [(spin, seconds) for seconds in mixed()])
     return (time.perf_counter() - started) / (sum(mixed()) / WORKERS)
 
 
-def _plain_futures() -> float:
-    async def gather() -> float:
-        loop, count = asyncio.get_running_loop(), 10_000
-        futures: list[asyncio.Future[int]] = []
+async def _gather_futures() -> float:
+    loop, count = asyncio.get_running_loop(), 10_000
+    started = time.perf_counter()
+    futures = [loop.create_future() for _ in range(count)]
+    gathered = asyncio.gather(*futures)
+    await asyncio.sleep(0)
+    for n, future in enumerate(futures):
+        future.set_result(n)
+    await gathered
+    return (time.perf_counter() - started) / count
 
-        async def one() -> int:
-            future = loop.create_future()
-            futures.append(future)
-            return await future
 
-        started = time.perf_counter()
-        gathered = asyncio.gather(*(one() for _ in range(count)))
-        await asyncio.sleep(0)
-        for n, future in enumerate(futures):
-            future.set_result(n)
-        await gathered
-        return (time.perf_counter() - started) / count
+async def _gather_tasks() -> float:
+    loop, count = asyncio.get_running_loop(), 10_000
+    futures: list[asyncio.Future[int]] = []
 
-    return asyncio.run(gather())
+    async def one() -> int:
+        future = loop.create_future()
+        futures.append(future)
+        return await future
+
+    started = time.perf_counter()
+    gathered = asyncio.gather(*(one() for _ in range(count)))
+    await asyncio.sleep(0)
+    for n, future in enumerate(futures):
+        future.set_result(n)
+    await gathered
+    return (time.perf_counter() - started) / count
 
 
 def _ping_pong() -> float:
@@ -213,17 +242,26 @@ class MapMemory(Map):
 
 @dataclass(frozen=True)
 class FirstResult:
-    """Seconds from nothing to the first result."""
+    """Seconds from nothing to the first result, in a program of its own.
+
+    :param with_imports: from the program's start, else from the opening of the pool
+    """
+
+    with_imports: bool
 
     def __call__(self, contestant: PoolContestant) -> float:
-        return run_on(contestant.loop, self._run, contestant)
+        kind = "aioipc" if contestant in AIOIPC_POOL.values() else "executor"
+        with tempfile.TemporaryDirectory() as bytecode:
+            # As installed packages have it; this environment may not write it down.
+            env = {**os.environ, "PYTHONPYCACHEPREFIX": bytecode}
+            env.pop("PYTHONDONTWRITEBYTECODE", None)
+            self._run(kind, env)
+            return self._run(kind, env)
 
-    @staticmethod
-    async def _run(contestant: PoolContestant) -> float:
-        started = time.perf_counter()
-        async with contestant.open() as run:
-            await run(math.factorial, 5)  # nothing of this module's to import
-            return time.perf_counter() - started
+    def _run(self, kind: str, env: dict[str, str]) -> float:
+        call = [sys.executable, cold.__file__, kind, str(time.perf_counter())]
+        done = subprocess.run(call, env=env, check=True, stdout=subprocess.PIPE)
+        return float(done.stdout.split()[self.with_imports])
 
 
 @dataclass(frozen=True)
@@ -249,35 +287,22 @@ class PoolLag:
             if isinstance(contestant, Reference):
                 group.start_soon(tick)
                 await anyio.sleep(10 * TICK)
-                await _gather_futures()
+                await _gather_tasks()
             elif self.workload == "start":
                 async with aioipc.WorkerPool(8, mp_context=METHOD) as pool:
                     group.start_soon(tick)
                     await pool.warm_up()
                     await anyio.sleep(10 * TICK)
             else:
-                async with contestant.open() as run:
-                    await _all(run, [(spin, 0.02)] * (2 * WORKERS))
+                how = _gathered if self.workload == "gather" else _in_tasks
+                async with contestant.open() as calls:
+                    await _warm_up(calls)
                     group.start_soon(tick)
                     await anyio.sleep(10 * TICK)
-                    await _gathered(run, replace(contestant, slowness=1))
+                    await how(calls, replace(contestant, slowness=1))
             await anyio.sleep(10 * TICK)
             group.cancel_scope.cancel()
         return worst * 1000
-
-
-async def _gather_futures() -> None:
-    futures = []
-
-    async def one() -> None:
-        futures.append(asyncio.get_running_loop().create_future())
-        await futures[-1]
-
-    gathered = asyncio.gather(*(one() for _ in range(10_000)))
-    await asyncio.sleep(0)
-    for future in futures:
-        future.set_result(None)
-    await gathered
 
 
 @dataclass(frozen=True)
@@ -287,7 +312,8 @@ class AsyncioFutures(Reference):
     loop: str = "asyncio"
 
 
-FUTURES = AsyncioFutures("asyncio's futures", _plain_futures)
+FUTURES = AsyncioFutures("asyncio's futures", lambda: asyncio.run(_gather_futures()))
+TASKS = AsyncioFutures("asyncio's tasks", lambda: asyncio.run(_gather_tasks()))
 PING_PONG = Reference("blocking ping-pong", _ping_pong)
 STDLIB_MAP = Reference("multiprocessing.Pool.map", _stdlib_map)
 
@@ -301,10 +327,20 @@ def cases() -> Iterator[Case]:
         Trial(_gathered),
         (
             Claim(asyncio_pool, FUTURES, 2.0),
+            Claim(asyncio_pool, TASKS),
             Claim(asyncio_pool, EXECUTOR, 1 / 25),
             *(Claim(asyncio_pool, peer, 1 / 6) for peer in PEERS),
             *(Claim(uvloop_pool, peer) for peer in everyone),
             Claim(AIOIPC_POOL["trio"], EXECUTOR),
+        ),
+    )
+    yield Case(
+        "pool, 10,000 calls at once, a task for each",
+        Trial(_in_tasks),
+        (
+            Claim(asyncio_pool, TASKS, 2.0),
+            *(Claim(asyncio_pool, peer) for peer in everyone),
+            Claim(uvloop_pool, TASKS),
         ),
     )
     yield Case(
@@ -356,8 +392,13 @@ def cases() -> Iterator[Case]:
     )
     yield Case(
         "pool, first result",
-        FirstResult(),
-        (Claim(asyncio_pool, EXECUTOR, 1.0), Claim(uvloop_pool, EXECUTOR)),
+        FirstResult(with_imports=False),
+        (Claim(asyncio_pool, EXECUTOR, 1.0),),
+    )
+    yield Case(
+        "pool, first result, from the program's start",
+        FirstResult(with_imports=True),
+        (Claim(asyncio_pool, EXECUTOR),),
     )
     yield Case(
         "loop lag, starting 8 workers",
@@ -371,8 +412,17 @@ def cases() -> Iterator[Case]:
         PoolLag("gather"),
         (
             *(Claim(pool, None, 25.0) for pool in AIOIPC_POOL.values()),
-            Claim(asyncio_pool, FUTURES),
             Claim(EXECUTOR, None),
+        ),
+        unit="ms",
+        most_rounds=5,
+    )
+    yield Case(
+        "loop lag, 10,000 calls at once, a task for each",
+        PoolLag("tasks"),
+        (
+            *(Claim(pool, None) for pool in AIOIPC_POOL.values()),
+            Claim(asyncio_pool, TASKS),
         ),
         unit="ms",
         most_rounds=5,

@@ -15,7 +15,7 @@ import pytest
 from peers import Gate
 
 import aioipc
-from aioipc.wire.frames import LARGE
+from aioipc.wire.parts import LARGE
 
 ITEMS = 10_000
 

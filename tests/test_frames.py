@@ -17,7 +17,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aioipc.wire.frames import (
-    LARGE,
     MAX_FRAME_SIZE,
     SUSPICIOUS_SIZE,
     Ending,
@@ -26,6 +25,7 @@ from aioipc.wire.frames import (
     encode_header,
     pack_length,
 )
+from aioipc.wire.parts import LARGE
 
 KB, MB, GB = 1 << 10, 1 << 20, 1 << 30
 LONGEST_SHORT = 2**31 - 1

@@ -25,7 +25,7 @@ from anyio.to_thread import run_sync
 import aioipc
 from aioipc.bridge.handover import plain
 from aioipc.transport.threads import run_in_thread
-from aioipc.wire.frames import LARGE
+from aioipc.wire.parts import LARGE
 
 PLAIN_TYPES = {
     "AsyncConnection": "multiprocessing.connection.Connection",

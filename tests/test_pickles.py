@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aioipc.wire.parts import LARGE
 from aioipc.wire.pickles import (
-    LARGE,
     Pickler,
     TooLarge,
     dumps_large,

@@ -25,7 +25,8 @@ class Pending:
 
     def push(self, task: "Call") -> None:
         """Add a task behind those that are as urgent."""
-        self._queue(task.options.priority).append(task)
+        priority = task.options.priority
+        (self._queues.get(priority) or self._queue(priority)).append(task)
         self._count += 1
 
     def push_back(self, tasks: "list[Call]") -> None:

@@ -43,7 +43,7 @@ from aioipc.transport.forks import forget_in_forks
 from aioipc.transport.loops import AsyncioLoop, Loop, Timer
 from aioipc.transport.spin import Spin
 from aioipc.transport.threads import Job, run_in_thread
-from aioipc.wire.frames import LARGE
+from aioipc.wire.parts import LARGE
 from aioipc.wire.pickles import Pickler, TooLarge, dumps_large, loads, loads_large
 from aioipc.wire.tasks import NO_TASK, Kind
 
@@ -95,7 +95,7 @@ class Crew:
         self._numbers = 0
         self._functions: dict[Any, int] = {}
         self._pickled_functions: list[bytes] = [b""]  # by number
-        self._pickler = Pickler()
+        self._dumps = launch.dumps or Pickler().dumps
         self._unsendable: list[tuple[Call, BaseException]] = []
         self._start_error: BaseException | None = None
         self._pump_is_due = False
@@ -342,26 +342,20 @@ class Crew:
         """Pickle a call that is to be sent; False if it can't be, now or at all."""
         if call.arguments is not None:
             return True
+        function, number = call.function, 0
         try:
-            call.arguments = self._encode(call)
+            if type(function) in _FUNCTIONS:
+                number = self._functions.get(function)
+                if number is None:
+                    number = self._learn(function) if _is_by_name(function) else 0
+            call.function_number = number
+            pickled = self._dumps(call.to_pickle())
+            call.arguments = b"".join(pickled) if isinstance(pickled, list) else pickled
         except TooLarge:
             self._prepare_in_thread(call)
         except BaseException as error:  # noqa: BLE001 - whatever a class of the user's raises
             self._cannot_send(call, error)
         return call.arguments is not None
-
-    def _encode(self, call: Call) -> bytes:
-        function = call.function
-        number = 0
-        if type(function) in _FUNCTIONS:
-            number = self._functions.get(function)
-            if number is None:
-                number = self._learn(function) if _is_by_name(function) else 0
-        call.function_number = number
-        if self._launch.dumps is not None:
-            return self._launch.dumps(call.to_pickle())
-        pickled = self._pickler.dumps(call.to_pickle())
-        return pickled if isinstance(pickled, bytes) else b"".join(pickled)
 
     def _learn(self, function: Callable[..., Any]) -> int:
         dumps = self._launch.dumps

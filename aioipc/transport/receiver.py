@@ -29,7 +29,8 @@ from aioipc.transport.choice import Transport, open_watch
 from aioipc.transport.loops import NOWHERE, Loop, running_loop, settle
 from aioipc.transport.threads import Job, run_in_thread
 from aioipc.transport.turns import Turn
-from aioipc.wire.frames import LARGE, Ending, FrameDecoder, PickledBytes
+from aioipc.wire.frames import Ending, FrameDecoder, PickledBytes
+from aioipc.wire.parts import LARGE
 from aioipc.wire.pickles import loads, loads_large
 
 if TYPE_CHECKING:

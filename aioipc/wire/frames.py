@@ -18,8 +18,9 @@ import io
 import struct
 from collections import deque
 
+from aioipc.wire.parts import LARGE
+
 __all__ = [
-    "LARGE",
     "MAX_FRAME_SIZE",
     "Ending",
     "FrameDecoder",
@@ -36,9 +37,6 @@ _LONG_MARK = _LENGTH.pack(-1)
 
 MAX_FRAME_SIZE = 1 << 36
 """Bytes: the longest frame that is believed by default, 64 GiB."""
-
-LARGE = 1 << 18
-"""Bytes: from here on, unpickling a body takes about 1 ms or more."""
 
 SUSPICIOUS_SIZE = 1 << 24
 """Bytes: an unfinished frame of objects longer than this must look like a pickle.

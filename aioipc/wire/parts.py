@@ -1,6 +1,9 @@
-"""What is left of a message in several parts when some of it has been written."""
+"""Messages in parts: when they are large, and what is left of one half written."""
 
-__all__ = ["IOV_MAX", "drop_written"]
+__all__ = ["IOV_MAX", "LARGE", "drop_written"]
+
+LARGE = 1 << 18
+"""Bytes: from here on, unpickling a body takes about 1 ms or more."""
 
 IOV_MAX = 512
 """Parts that one `writev` is given at most; Linux takes 1,024."""

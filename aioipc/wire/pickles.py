@@ -13,7 +13,7 @@ import pickle
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from aioipc.wire.frames import LARGE
+from aioipc.wire.parts import LARGE
 
 __all__ = [
     "Pickler",

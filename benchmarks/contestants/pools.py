@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import multiprocessing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 import anyio.to_process
@@ -17,26 +18,36 @@ import pebble
 import aioipc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
 WORKERS = 2
 METHOD = "forkserver"
 
-Run = "Callable[..., Awaitable[Any]]"
+
+class Calls(NamedTuple):
+    """How calls are made.
+
+    :ivar run: ``await run(function, *args)``
+    :ivar begin: begins a call and returns what is awaited, in the form that
+        `asyncio.gather` takes with the least effort
+    """
+
+    run: Callable[..., Awaitable[Any]]
+    begin: Callable[..., Awaitable[Any]]
 
 
 @dataclass(frozen=True)
 class PoolContestant:
     """A pool.
 
-    :param open: opens it, as what calls a function: ``await run(function, *args)``
+    :param open: opens it
     :param slowness: it gets so many times fewer calls, and times are for each
     """
 
     library: str
     loop: str
-    open: Callable[[], AbstractAsyncContextManager[Run]]
+    open: Callable[[], AbstractAsyncContextManager[Calls]]
     slowness: int = 1
 
     @property
@@ -45,55 +56,58 @@ class PoolContestant:
 
 
 @contextlib.asynccontextmanager
-async def _aioipc() -> AsyncIterator[Run]:
+async def _aioipc() -> AsyncIterator[Calls]:
     async with aioipc.WorkerPool(WORKERS, mp_context=METHOD) as pool:
-        yield pool.run
+        yield Calls(pool.run, pool.submit)
 
 
-def _awaiting(executor: concurrent.futures.Executor) -> Run:
-    run_in_executor = asyncio.get_running_loop().run_in_executor
+def _in_executor(executor: concurrent.futures.Executor) -> Calls:
+    begin = functools.partial(asyncio.get_running_loop().run_in_executor, executor)
+    return Calls(_awaiting(begin), begin)
 
+
+def _awaiting(begin: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     async def run(*call: Any) -> Any:
-        return await run_in_executor(executor, *call)
+        return await begin(*call)
 
     return run
 
 
 @contextlib.asynccontextmanager
-async def _executor() -> AsyncIterator[Run]:
+async def _executor() -> AsyncIterator[Calls]:
     context = multiprocessing.get_context(METHOD)
     with concurrent.futures.ProcessPoolExecutor(WORKERS, context) as executor:
-        yield _awaiting(executor)
+        yield _in_executor(executor)
 
 
 @contextlib.asynccontextmanager
-async def _loky() -> AsyncIterator[Run]:
+async def _loky() -> AsyncIterator[Calls]:
     executor = loky.ProcessPoolExecutor(WORKERS)
     try:
-        yield _awaiting(executor)
+        yield _in_executor(executor)
     finally:
         executor.shutdown(kill_workers=True)
 
 
 @contextlib.asynccontextmanager
-async def _pebble() -> AsyncIterator[Run]:
+async def _pebble() -> AsyncIterator[Calls]:
     context = multiprocessing.get_context(METHOD)
     pool = pebble.ProcessPool(WORKERS, context=context)
 
-    async def run(function: Callable[..., Any], *args: Any) -> Any:
-        return await asyncio.wrap_future(pool.schedule(function, args))
+    def begin(function: Callable[..., Any], *args: Any) -> Awaitable[Any]:
+        return asyncio.wrap_future(pool.schedule(function, args))
 
     try:
-        yield run
+        yield Calls(_awaiting(begin), begin)
     finally:
         pool.stop()
         pool.join()
 
 
 @contextlib.asynccontextmanager
-async def _anyio() -> AsyncIterator[Run]:
+async def _anyio() -> AsyncIterator[Calls]:
     anyio.to_process.current_default_process_limiter().total_tokens = WORKERS
-    yield anyio.to_process.run_sync
+    yield Calls(anyio.to_process.run_sync, anyio.to_process.run_sync)
 
 
 AIOIPC_POOL = {
