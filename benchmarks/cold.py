@@ -6,7 +6,7 @@ and those from `began` (`time.perf_counter()` of who starts it), imports include
 
 import asyncio
 import math
-import multiprocessing
+import multiprocessing.forkserver
 import sys
 import time
 

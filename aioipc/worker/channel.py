@@ -8,7 +8,10 @@ tasks never began.
 
 import os
 from collections.abc import Iterator
+from fcntl import ioctl
 from multiprocessing import reduction
+from termios import FIONREAD
+from time import perf_counter
 from typing import Any, NamedTuple
 
 from aioipc.wire.parts import drop_written
@@ -16,7 +19,14 @@ from aioipc.wire.tasks import NO_TASK, Message, MessageDecoder, encode_header
 
 __all__ = ["Channel", "Endpoints"]
 
+LOOK = 1e-4
+"""Seconds that a worker looks for its next task, where the last one came sooner.
+
+To be woken on a halted CPU takes 30 to 45 µs: with this a lone call takes a third.
+"""
+
 _CHUNK = 1 << 16
+_NOTHING = bytes(4)  # what FIONREAD says of an empty pipe
 
 
 class Endpoints(NamedTuple):
@@ -52,6 +62,8 @@ class Channel:
         self._tasks, self._replies, self._tokens = endpoints[:3]
         self._cookie = cookie
         self._decoder = MessageDecoder(cookie)
+        self._may_look = len(os.sched_getaffinity(0)) > 1  # else it takes longer
+        self._looks = False  # because what came last came soon
 
     def __iter__(self) -> Iterator[Message]:
         """Yield messages until the pool closes its end."""
@@ -59,6 +71,9 @@ class Channel:
         while True:
             while decoder.messages:
                 yield decoder.messages.popleft()
+            since = perf_counter()
+            if self._looks:
+                self._look(since + LOOK)
             if decoder.room:
                 count = os.readv(self._tasks, [decoder.room])
                 if not count:
@@ -69,6 +84,13 @@ class Channel:
                 if not data:
                     return
                 decoder.feed(data)
+            self._looks = self._may_look and perf_counter() - since < LOOK
+
+    def _look(self, until: float) -> None:
+        """Look for what comes next, for a while, before sleeping until it comes."""
+        fd = self._tasks
+        while ioctl(fd, FIONREAD, _NOTHING) == _NOTHING and perf_counter() < until:
+            os.sched_yield()
 
     def take_token(self) -> bool:
         """Take the next task of the batch; False if the pool has it back."""
