@@ -98,6 +98,7 @@ for kind in (
     )
 HARMLESS = {
     "close 0, 1 and 2": (tasks.close_stdio, (), "closed"),
+    "flood stderr": (tasks.flood_stderr, (), "flooded"),
     "come back twice": (tasks.fork_and_return, (), "once"),
 }
 

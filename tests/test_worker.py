@@ -47,6 +47,7 @@ class Coordinator:
             interrupts_end,
             lifeline_end,
             self.crash_log,
+            stderr := os.dup(2),
         )
         setup = Setup(
             COOKIE,
@@ -58,7 +59,7 @@ class Coordinator:
         self.is_done = False
         self.process = context.Process(target=serve, args=(ends, setup))
         self.process.start()
-        for fd in (tasks_end, replies_end, interrupts_end, lifeline_end):
+        for fd in (tasks_end, replies_end, interrupts_end, lifeline_end, stderr):
             os.close(fd)
 
     def __enter__(self):

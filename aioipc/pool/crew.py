@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 __all__ = ["Crew", "Launch"]
 
 _FUNCTIONS = {types.FunctionType, types.BuiltinFunctionType, type}
+_LINES = 10  # of its stderr, in what is said of a dead worker
 _VALUE, _ERROR, _DONE, _READY = Kind.VALUE, Kind.ERROR, Kind.DONE, Kind.READY
 
 
@@ -488,7 +489,7 @@ class Crew:
         self.crashes += bool(crashed)
         if was_starting and exitcode is not None and self._start_error is None:
             ended = f"a worker {how_it_ended(exitcode)} while it was starting"
-            self._start_error = WorkerStartError(ended)
+            self._start_error = WorkerStartError(ended + _last_words(member))
         failures = [
             (call, self._crash_of(call, member))
             for call in crashed
@@ -524,7 +525,9 @@ class Crew:
         else:
             text += f": {member.hint}" if member.hint else ""
             text += f"\n{log.rstrip()}" if log else ""
-        return WorkerCrashed(text, call.name, pid, exitcode, log)
+            text += _last_words(member)
+        said = member.stderr.tail
+        return WorkerCrashed(text, call.name, pid, exitcode, log, stderr=said)
 
     def _give_up(self) -> None:
         cause = self._start_error
@@ -595,6 +598,11 @@ class Crew:
             late = TimeoutError(f"task {call.name} took longer than {seconds:g} s")
             self.stop(call, late)
         self.pump()
+
+
+def _last_words(member: Member | None) -> str:
+    lines = member.stderr.tail.splitlines()[-_LINES:] if member else ()
+    return "\n  ".join(["\nthe last on its stderr:", *lines]) if lines else ""
 
 
 def _is_by_name(function: Any) -> bool:

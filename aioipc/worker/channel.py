@@ -38,6 +38,7 @@ class Endpoints(NamedTuple):
     :ivar interrupts: a pipe that brings the numbers of tasks to be interrupted
     :ivar lifeline: a pipe that is closed when the coordinator ends
     :ivar crash_log: a file without a name, for faulthandler's last words
+    :ivar stderr: a pipe that takes what is to be the worker's stderr
     """
 
     tasks: int
@@ -46,6 +47,7 @@ class Endpoints(NamedTuple):
     interrupts: int
     lifeline: int
     crash_log: int
+    stderr: int
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrive, tuple(map(reduction.DupFd, self))

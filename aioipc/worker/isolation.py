@@ -14,7 +14,9 @@ __all__ = [
     "drop_descriptors",
     "handle_signals",
     "leave_fork_server",
+    "own_streams",
     "resident",
+    "take_stderr",
 ]
 
 
@@ -58,6 +60,29 @@ def allow_children() -> None:
     We are one so that a forgotten pool is no reason for its program not to end.
     """
     process.current_process()._config["daemon"] = False  # type: ignore # noqa: PGH003, SLF001
+
+
+def take_stderr(pipe: int) -> None:
+    """Have what is written to stderr go into a pipe, also by C code."""
+    os.dup2(pipe, 2)
+    os.close(pipe)
+
+
+def own_streams() -> None:
+    """Have `print` write to our descriptors; in a forked worker.
+
+    What a notebook or a test runner put there leads to the parent's.
+    """
+    for name, fd in ("stdout", 1), ("stderr", 2):
+        try:
+            is_own = getattr(sys, name).fileno() == fd
+        except (AttributeError, OSError, ValueError):
+            is_own = False
+        if not is_own:
+            stream = os.fdopen(
+                fd, "w", buffering=1, errors="backslashreplace", closefd=False
+            )
+            setattr(sys, name, stream)
 
 
 def resident() -> int:

@@ -19,7 +19,9 @@ from aioipc.worker.isolation import (
     drop_descriptors,
     handle_signals,
     leave_fork_server,
+    own_streams,
     resident,
+    take_stderr,
 )
 
 __all__ = ["Setup", "serve"]
@@ -48,10 +50,12 @@ class Setup(NamedTuple):
 def serve(endpoints: Endpoints, setup: Setup) -> None:
     """Work for a pool until it has no more to do."""
     die_with(endpoints.lifeline)
+    take_stderr(endpoints.stderr)
     handle_signals(endpoints.crash_log)
     allow_children()
     if setup.is_fork:
         drop_descriptors(endpoints)
+        own_streams()
     else:
         leave_fork_server()
     channel = Channel(endpoints, setup.cookie)
