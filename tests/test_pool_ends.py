@@ -138,3 +138,38 @@ if __name__ == "__main__":
 """
     done = run(program, tmp_path, "-W", "error")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("run_main", ["asyncio.run", "uvloop.run", "trio.run"])
+def test_what_a_pool_leaves_ends_with_its_loop(run_main, tmp_path) -> None:
+    program = f"""
+import aioipc, asyncio, psutil, threading, time, trio, uvloop
+
+def wait(future):
+    try:
+        future.result()
+    except aioipc.TaskCancelled as error:
+        print(error)
+
+async def main():
+    global pool, future
+    pool = aioipc.WorkerPool(1, mp_context="fork")
+    assert await pool.run(abs, -1) == 1
+    future = pool.as_executor().submit(time.sleep, 1000)
+    thread = threading.Thread(target=wait, args=(future,))
+    thread.start()
+    return thread
+
+if __name__ == "__main__":
+    {run_main}(main).join() if "trio" in {run_main!r} else {run_main}(main()).join()
+    psutil.wait_procs(psutil.Process().children())
+    try:
+        pool.as_executor()
+    except RuntimeError as error:
+        print(error)
+    del pool, future
+"""
+    done = run(program, tmp_path, "-W", "default")
+    assert done.stdout == "the pool was not closed\nno running event loop\n"
+    assert done.returncode == 0
+    assert "ResourceWarning: unclosed <WorkerPool workers=0/1" in done.stderr

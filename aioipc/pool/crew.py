@@ -9,6 +9,7 @@ come back here, to submit or to cancel. So a call is resolved only when all that
 to it is as it should be, and never while the scheduler decides.
 """
 
+import contextlib
 import math
 import os
 import pickle
@@ -268,7 +269,12 @@ class Crew:
         if self._timer is not None and self.loop.is_current():
             self._timer.cancel()
         error = TaskCancelled("the pool was not closed")
-        self.loop.call_soon(lambda: self._fail_all(error))
+        if not self.loop.call_soon(lambda: self._fail_all(error)):
+            # No task can be waiting any more, but threads can, by the executor.
+            for call in list(self.open):
+                call.waiter = None
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    self._resolve_failed(call, error)
 
     def _fail_all(self, error: BaseException) -> None:
         """Give an outcome to all calls that have none."""

@@ -249,12 +249,9 @@ class Member:
         self.kill()
         self.close()
 
-        def reap() -> None:
-            self.process.join()
-            self.process.close()
-
         if not sys.is_finalizing():  # or no thread would start; the kernel reaps then
-            run_in_thread(reap, "reap")
+            # It is not closed: multiprocessing may be joining it, too, at exit.
+            run_in_thread(self.process.join, "reap")
 
     def forget(self) -> None:
         """Close our descriptors only: in a fork, the rest is the parent's."""

@@ -24,6 +24,7 @@ from aioipc.pool.guard import check_guard
 from aioipc.pool.maps import MapResults
 from aioipc.pool.options import OnCancel, Options
 from aioipc.pool.task import Call, PoolTask
+from aioipc.transport.ends import LoopEnd
 from aioipc.transport.loops import NOWHERE, Loop, running_loop, settle
 
 __all__ = ["PoolStatistics", "WorkerPool"]
@@ -192,6 +193,7 @@ class WorkerPool(_Front):
         self._loop: Loop = NOWHERE
         self._home: object = NOWHERE  # see Loop.mark
         self._crew: Crew | None = None
+        self._loop_end: LoopEnd | None = None
         self._closed = False
 
     def _with(self, changes: dict[str, Any]) -> Pool:
@@ -228,7 +230,7 @@ class WorkerPool(_Front):
             return
         if not crew.loop.is_current():
             settle(crew.loop, repr(self))
-            crew.abandon()
+            self._leave()
             return
         crew.refuse()
         try:
@@ -241,7 +243,7 @@ class WorkerPool(_Front):
             # asyncio's own cancel goes through the shield, and means: no more waiting.
             with anyio.move_on_after(REAPING, shield=True):
                 await crew.until(crew.has_no_workers)
-            crew.abandon()
+            self._leave()
 
     def statistics(self) -> PoolStatistics:
         """Return how many workers and tasks there are."""
@@ -279,10 +281,9 @@ class WorkerPool(_Front):
         )
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
-        crew = getattr(self, "_crew", None)
-        if crew is not None and not crew.closed:
+        if not getattr(self, "_closed", True) and self._is_ours():
             _warn(f"unclosed {self!r}", ResourceWarning, source=self)
-            crew.abandon()
+            self._leave()
 
     def _crew_here(self) -> Crew:
         crew = self._crew
@@ -300,11 +301,25 @@ class WorkerPool(_Front):
         if self._crew is not None and self._crew.closed:
             self._crew.check()
         loop = settle(self._loop, repr(self))
-        if self._crew is not None:
-            self._crew.abandon()
+        self._leave()
         self._loop, self._home = loop, loop.mark
         self._crew = Crew(loop, replace(self._sizes), self._launch)
+        self._loop_end = LoopEnd(self._leave)
         return self._crew
+
+    def _leave(self) -> None:
+        """Have no workers any more: of a loop that is over, or at the end."""
+        if self._loop_end is not None:
+            self._loop_end.cancel()
+            self._loop_end = None
+        if self._crew is not None:
+            self._crew.abandon()
+            self._crew = None
+
+    def _is_ours(self) -> bool:
+        """Whether it has been used, and not just in the parent of this process."""
+        used = self._loop is not NOWHERE
+        return used and not (self._crew is not None and self._crew.closed)
 
 
 class _View(_Front):
