@@ -551,6 +551,11 @@ async def test_lambdas_and_closures_by_cloudpickle(fork) -> None:
     async with aioipc.WorkerPool(1, mp_context=fork, serializer="cloudpickle") as pool:
         assert await pool.run(lambda x: x * factor, 2) == 6
         assert [x async for x in pool.map(lambda x: x + factor, range(3))] == [3, 4, 5]
+        large = [
+            ["text"] * 500_000,
+            lambda: factor,
+        ]  # in a thread, which must do it too
+        assert await pool.run(lambda x: len(x[0]) + x[1](), large) == 500_003
 
 
 async def test_threads_of_the_coordinator_are_not_left_behind(pool) -> None:

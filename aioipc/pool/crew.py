@@ -12,9 +12,9 @@ to it is as it should be, and never while the scheduler decides.
 import contextlib
 import math
 import os
-import pickle
 import types
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.context import BaseContext
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -45,7 +45,15 @@ from aioipc.transport.loops import AsyncioLoop, Loop, Timer
 from aioipc.transport.spin import Spin
 from aioipc.transport.threads import Job, run_in_thread
 from aioipc.wire.parts import LARGE
-from aioipc.wire.pickles import Pickler, TooLarge, dumps_large, loads, loads_large
+from aioipc.wire.pickles import (
+    NewPickler,
+    Pickler,
+    TooLarge,
+    dumps_large,
+    dumps_small,
+    loads,
+    loads_large,
+)
 from aioipc.wire.tasks import NO_TASK, Kind
 
 if TYPE_CHECKING:
@@ -63,12 +71,12 @@ class Launch(NamedTuple):
     """How a worker is started.
 
     :ivar setup: arguments of `aioipc.worker.main.Setup`
-    :ivar dumps: pickles calls that the standard pickle can't, if there is such a thing
+    :ivar pickler: makes one for what the standard pickler can't, if that is wanted
     """
 
     context: BaseContext
     setup: dict[str, Any]
-    dumps: Callable[[Any], bytes] | None = None
+    pickler: NewPickler | None = None
 
 
 class Crew:
@@ -97,7 +105,9 @@ class Crew:
         self._numbers = 0
         self._functions: dict[Any, int] = {}
         self._pickled_functions: list[bytes] = [b""]  # by number
-        self._dumps = launch.dumps or Pickler().dumps
+        by = launch.pickler
+        self._dumps = partial(dumps_small, new=by) if by else Pickler().dumps
+        self._dumps_large = partial(dumps_large, new=by) if by else dumps_large
         self._unsendable: list[tuple[Call, BaseException]] = []
         self._start_error: BaseException | None = None
         self._pump_is_due = False
@@ -365,16 +375,14 @@ class Crew:
         return call.arguments is not None
 
     def _learn(self, function: Callable[..., Any]) -> int:
-        dumps = self._launch.dumps
-        pickled = pickle.dumps(function) if dumps is None else dumps(function)
-        self._pickled_functions.append(pickled)
+        self._pickled_functions.append(b"".join(self._dumps_large(function)))
         number = self._functions[function] = len(self._pickled_functions) - 1
         return number
 
     def _prepare_in_thread(self, call: Call) -> None:
         what = call.to_pickle()
         call.away = True
-        job = run_in_thread(lambda: b"".join(dumps_large(what)), "dumps")
+        job = run_in_thread(lambda: b"".join(self._dumps_large(what)), "dumps")
 
         def pickled() -> None:
             call.away = False

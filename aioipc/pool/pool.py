@@ -26,6 +26,7 @@ from aioipc.pool.options import OnCancel, Options
 from aioipc.pool.task import Call, PoolTask
 from aioipc.transport.ends import LoopEnd
 from aioipc.transport.loops import NOWHERE, Loop, running_loop, settle
+from aioipc.wire.pickles import NewPickler
 
 __all__ = ["PoolStatistics", "WorkerPool"]
 
@@ -187,7 +188,7 @@ class WorkerPool(_Front):
             "finalizer": finalizer and (finalizer, ()),
             "max_rss": max_rss,
         }
-        self._launch = Launch(_context(mp_context), setup, _dumps(serializer))
+        self._launch = Launch(_context(mp_context), setup, _pickler(serializer))
         self._name = name
         self._options = Options(on_cancel=on_cancel)
         self._loop: Loop = NOWHERE
@@ -372,12 +373,12 @@ def _context(mp_context: BaseContext | str | None) -> BaseContext:
     return get_context(mp_context) if isinstance(mp_context, str) else mp_context
 
 
-def _dumps(serializer: Serializer) -> Callable[[Any], bytes] | None:
+def _pickler(serializer: Serializer) -> NewPickler | None:
     if serializer == "pickle":
         return None
     if serializer == "cloudpickle":
-        dumps: Callable[[Any], bytes] = import_module("cloudpickle").dumps  # an extra
-        return dumps
+        pickler: NewPickler = import_module("cloudpickle").Pickler  # an extra
+        return pickler
     raise ValueError(
         f"serializer must be 'pickle' or 'cloudpickle', not {serializer!r}"
     )

@@ -10,15 +10,18 @@ C pickler holds the GIL for the whole graph).
 import copyreg
 import io
 import pickle
+from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from aioipc.wire.parts import LARGE
 
 __all__ = [
+    "NewPickler",
     "Pickler",
     "TooLarge",
     "dumps_large",
+    "dumps_small",
     "loads",
     "loads_large",
 ]
@@ -51,6 +54,10 @@ class _Pieces(list[bytes]):
 # What a ForkingPickler copies together for each object; more may be registered later.
 _registered: Any = ForkingPickler._extra_reducers  # type: ignore # noqa: PGH003, SLF001
 _by_copyreg = copyreg.dispatch_table
+
+
+NewPickler = Callable[[Any], pickle.Pickler]
+"""Makes a pickler that writes to the file that it is given."""
 
 
 def _new_pickler(pieces: _Pieces) -> pickle.Pickler:
@@ -90,10 +97,23 @@ class Pickler:
             self._spare = pickler
 
 
-def dumps_large(obj: object) -> list[bytes]:
+def dumps_small(obj: object, new: NewPickler) -> list[bytes]:
+    """Return the pickle of `obj` in pieces, by a pickler that is not reused.
+
+    :param new: makes a pickler that writes to a file
+    :raises TooLarge: if it would keep the caller for longer than about 1 ms
+    """
+    return _dumps(obj, new, _PIECES)
+
+
+def dumps_large(obj: object, new: NewPickler = _new_pickler) -> list[bytes]:
     """Return the pickle of `obj` in pieces; for a thread."""
-    pieces = _Pieces(float("inf"))
-    _new_pickler(pieces).dump(obj)
+    return _dumps(obj, new, float("inf"))
+
+
+def _dumps(obj: object, new: NewPickler, limit: float) -> list[bytes]:
+    pieces = _Pieces(limit)
+    new(pieces).dump(obj)
     return list(pieces)
 
 
