@@ -12,9 +12,7 @@ to it is as it should be, and never while the scheduler decides.
 import contextlib
 import math
 import os
-import types
 from collections.abc import Callable
-from functools import partial
 from multiprocessing.context import BaseContext
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,9 +31,9 @@ from aioipc.pool._states import State, Worker
 from aioipc.pool.futures import FutureTask
 from aioipc.pool.guard import GUARD_EXIT_CODE, GUARD_MESSAGE
 from aioipc.pool.member import Launched, Member
+from aioipc.pool.outbox import FUNCTIONS, Outbox
 from aioipc.pool.outcomes import (
     cannot_load,
-    cannot_send,
     error_of,
     load_failure,
 )
@@ -45,15 +43,7 @@ from aioipc.transport.loops import AsyncioLoop, Loop, Timer
 from aioipc.transport.spin import Spin
 from aioipc.transport.threads import Job, run_in_thread
 from aioipc.wire.parts import LARGE
-from aioipc.wire.pickles import (
-    NewPickler,
-    Pickler,
-    TooLarge,
-    dumps_large,
-    dumps_small,
-    loads,
-    loads_large,
-)
+from aioipc.wire.pickles import NewPickler, loads, loads_large
 from aioipc.wire.tasks import NO_TASK, Kind
 
 if TYPE_CHECKING:
@@ -62,7 +52,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Crew", "Launch"]
 
-_FUNCTIONS = {types.FunctionType, types.BuiltinFunctionType, type}
 _LINES = 10  # of its stderr, in what is said of a dead worker
 _VALUE, _ERROR, _DONE, _READY = Kind.VALUE, Kind.ERROR, Kind.DONE, Kind.READY
 
@@ -90,7 +79,8 @@ class Crew:
 
     def __init__(self, loop: Loop, sizes: Sizes, launch: Launch) -> None:
         self.loop = loop
-        self.scheduler = Scheduler(sizes, self._prepare)
+        self._outbox = Outbox(loop, launch.pickler, self._returned)
+        self.scheduler = Scheduler(sizes, self._outbox.prepare)
         self.members: dict[Worker, Member] = {}
         self.refusal: str | None = None
         self.broken: BaseException | None = None
@@ -103,12 +93,6 @@ class Crew:
         self._launch = launch
         self._starts: dict[Worker, Job[Launched]] = {}
         self._numbers = 0
-        self._functions: dict[Any, int] = {}
-        self._pickled_functions: list[bytes] = [b""]  # by number
-        by = launch.pickler
-        self._dumps = partial(dumps_small, new=by) if by else Pickler().dumps
-        self._dumps_large = partial(dumps_large, new=by) if by else dumps_large
-        self._unsendable: list[tuple[Call, BaseException]] = []
         self._start_error: BaseException | None = None
         self._pump_is_due = False
         self._timer: Timer | None = None
@@ -133,17 +117,17 @@ class Crew:
         self._numbers = number = self._numbers + 1
         call = Call(number, function, args, kwargs, options)
         # Not the function: it may not be hashable, and would be kept.
-        plain = type(function) in _FUNCTIONS
+        plain = type(function) in FUNCTIONS
         call.key = function.__qualname__ if plain else type(function)
         self.open[call] = None
         scheduler = self.scheduler
         worker = scheduler.idle_worker()
-        if worker is not None and self._prepare(call):
+        if worker is not None and self._outbox.prepare(call):
             self._send_at_once(call, worker)
             return call
         if not call.away:  # or it comes later, or never
             scheduler.submitted(call)
-        if not self._pump_is_due and (scheduler.is_urgent or self._unsendable):
+        if not self._pump_is_due and (scheduler.is_urgent or self._outbox.unsendable):
             self._pump_is_due = True
             self.loop.call_soon(self.pump)
         return call
@@ -152,7 +136,7 @@ class Crew:
         """Send a call that is alone: what `pump` would do, the short way."""
         scheduler, now = self.scheduler, monotonic()
         scheduler.give(worker, call, now)
-        self.members[worker].send_batch((call,), self._pickled_functions)
+        self.members[worker].send_batch((call,), self._outbox.functions)
         if scheduler.alarm < self._timer_at:
             self._set_timer(now)
 
@@ -171,7 +155,7 @@ class Crew:
                 scheduler.unwanted(call, monotonic())
         elif not call.away:
             scheduler.dropped(call)
-        self._resolve(call, None, error)
+        self._fail(call, error)
         self.pump()
 
     def cancel(self, call: Call) -> None:
@@ -187,8 +171,9 @@ class Crew:
                 self._act(action)
         if scheduler.alarm < self._timer_at:
             self._set_timer(now)
-        while self._unsendable:
-            self._resolve_failed(*self._unsendable.pop())
+        unsendable = self._outbox.unsendable
+        while unsendable:
+            self._resolve_failed(*unsendable.pop())
         if self.broken is not None and scheduler.unsent:
             self._fail_unsent(self.broken)
 
@@ -307,7 +292,7 @@ class Crew:
         worker = action.worker
         match action:
             case actions.Send(_, calls):
-                self.members[worker].send_batch(calls, self._pickled_functions)
+                self.members[worker].send_batch(calls, self._outbox.functions)
             case actions.TakeBack(_, count):
                 taken = self.members[worker].take_tokens(count)
                 self.scheduler.took_back(worker, count, taken)
@@ -353,55 +338,11 @@ class Crew:
         elif worker.state is State.KILLED:
             member.kill()
 
-    # Pickling
-
-    def _prepare(self, call: Call) -> bool:
-        """Pickle a call that is to be sent; False if it can't be, now or at all."""
+    def _returned(self, call: Call) -> None:
+        """Go on with a call that a thread has pickled, or could not."""
         if call.arguments is not None:
-            return True
-        function, number = call.function, 0
-        try:
-            if type(function) in _FUNCTIONS:
-                number = self._functions.get(function)
-                if number is None:
-                    number = self._learn(function) if _is_by_name(function) else 0
-            call.function_number = number
-            pickled = self._dumps(call.to_pickle())
-            call.arguments = b"".join(pickled) if isinstance(pickled, list) else pickled
-        except TooLarge:
-            self._prepare_in_thread(call)
-        except BaseException as error:  # noqa: BLE001 - whatever a class of the user's raises
-            self._cannot_send(call, error)
-        return call.arguments is not None
-
-    def _learn(self, function: Callable[..., Any]) -> int:
-        self._pickled_functions.append(b"".join(self._dumps_large(function)))
-        number = self._functions[function] = len(self._pickled_functions) - 1
-        return number
-
-    def _prepare_in_thread(self, call: Call) -> None:
-        what = call.to_pickle()
-        call.away = True
-        job = run_in_thread(lambda: b"".join(self._dumps_large(what)), "dumps")
-
-        def pickled() -> None:
-            call.away = False
-            if call.done:
-                return
-            try:
-                call.arguments = job.result()
-            except BaseException as error:  # noqa: BLE001
-                self._cannot_send(call, error)
-            else:
-                self.scheduler.pending.push_back([call])
-            self.pump()
-
-        job.then(lambda: self.loop.call_soon(pickled))
-
-    def _cannot_send(self, call: Call, error: BaseException) -> None:
-        what = call.function, call.args, call.kwargs
-        call.away = True
-        self._unsendable.append((call, cannot_send(call.name, what, error)))
+            self.scheduler.pending.push_back([call])
+        self.pump()
 
     # What workers say
 
@@ -446,41 +387,40 @@ class Crew:
         return replies
 
     def _take_reply(self, call: Call, kind: int, body: bytes) -> None:
-        if len(body) >= LARGE:
-            job = run_in_thread(lambda: loads_large(body), "loads")
-            job.then(lambda: self.loop.call_soon(lambda: self._loaded(call, kind, job)))
+        if len(body) < LARGE:
+            self._deliver(call, kind, loads, body)
             return
+
+        def loaded() -> None:
+            if not call.done:
+                self._deliver(call, kind, lambda _: job.result(), body)
+                self._notify()
+
+        job = run_in_thread(lambda: loads_large(body), "loads")
+        job.then(lambda: self.loop.call_soon(loaded))
+
+    def _deliver(
+        self, call: Call, kind: int, load: Callable[[bytes], Any], body: bytes
+    ) -> None:
+        """Give a call the outcome that a worker has sent; in a callback of the loop."""
         try:
-            value = loads(body)
+            value = load(body)
         except BaseException as error:  # noqa: BLE001 - whatever a class of the user's raises
             self._resolve_failed(call, cannot_load(call.name, error))
             return
-        if kind == _VALUE:
-            self.finished += 1
-            del self.open[call]
-            waiter, call.waiter = call.waiter, None
-            call.resolve(value)
-            if waiter is None:
-                pass
-            elif self._is_looking:
-                waiter.wake()
-            else:
-                waiter.resume()
-        else:
+        if kind == _ERROR:
             self._resolve_failed(call, error_of(value, call.name))
-
-    def _loaded(self, call: Call, kind: int, job: Job[Any]) -> None:
-        if call.done:
             return
-        try:
-            value = job.result()
-        except BaseException as error:  # noqa: BLE001
-            self._resolve_failed(call, cannot_load(call.name, error))
-            return
-        if kind == _VALUE:
-            self._resolve(call, value, None)
+        self.finished += 1
+        del self.open[call]
+        waiter, call.waiter = call.waiter, None
+        call.resolve(value)
+        if waiter is None:
+            pass
+        elif self._is_looking:
+            waiter.wake()
         else:
-            self._resolve_failed(call, error_of(value, call.name))
+            waiter.resume()
 
     # Ends
 
@@ -570,17 +510,13 @@ class Crew:
 
     def _resolve_failed(self, call: Call, error: BaseException) -> None:
         if not call.done:
-            self._resolve(call, None, error)
+            self._fail(call, error)
 
-    def _resolve(self, call: Call, value: Any, error: BaseException | None) -> None:
+    def _fail(self, call: Call, error: BaseException) -> None:
         self.open.pop(call, None)
-        if error is None:
-            self.finished += 1
-        else:
-            self.failed += 1
-        call.resolve(value, error)
-        if self._watchers:
-            self._notify()
+        self.failed += 1
+        call.resolve(None, error)
+        self._notify()
 
     def check(self) -> None:
         """Raise if nothing can be submitted any more."""
@@ -617,10 +553,3 @@ class Crew:
 def _last_words(member: Member | None) -> str:
     lines = member.stderr.tail.splitlines()[-_LINES:] if member else ()
     return "\n  ".join(["\nthe last on its stderr:", *lines]) if lines else ""
-
-
-def _is_by_name(function: Any) -> bool:
-    """Whether a function is pickled by its name, so that once is enough."""
-    if isinstance(function, types.BuiltinFunctionType):
-        return isinstance(function.__self__, types.ModuleType)
-    return type(function) in _FUNCTIONS and "<" not in function.__qualname__
