@@ -120,7 +120,6 @@ class WorkerCrashed(anyio.BrokenWorkerProcess):
     :ivar pid: of the worker
     :ivar exitcode: -N if signal N killed it; None if it is not known
     :ivar log: what faulthandler wrote before the end: the stacks of its threads
-    :ivar stderr: the last that the worker wrote to stderr, also in earlier tasks
     """
 
     def __init__(
@@ -130,15 +129,12 @@ class WorkerCrashed(anyio.BrokenWorkerProcess):
         pid: int | None = None,
         exitcode: int | None = None,
         log: str = "",
-        *,
-        stderr: str = "",
     ) -> None:
         super().__init__(message)
         self.task = task
         self.pid = pid
         self.exitcode = exitcode
         self.log = log
-        self.stderr = stderr
 
 
 class WorkerStartError(anyio.BrokenWorkerProcess):

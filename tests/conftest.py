@@ -113,8 +113,6 @@ def allow_what_does_not_block(detector: BlockBuster) -> None:
     detector.functions["threading.Lock.acquire"].can_block_in(
         "aioipc/transport/threads.py", {"close"}
     )
-    # `poll` has said that our stderr takes as much as PIPE_BUF.
-    detector.functions["os.write"].can_block_in("aioipc/pool/stderr.py", {"_show"})
     # A line to multiprocessing's own helper, for each new semaphore.
     detector.functions["os.write"].can_block_in(
         "multiprocessing/resource_tracker.py", {"_send"}

@@ -165,26 +165,8 @@ def close_stdio():
     return "closed"
 
 
-def say(text, status=0):
-    """Write to stderr as C code does, and end if there is a status for it."""
-    os.write(2, text.encode())
-    if status:
-        os._exit(status)
-    return text
-
-
 def print_to(name, text):
     print(text, file=getattr(sys, name))
-
-
-def leave_a_writer_behind(path) -> None:
-    """Start a process that writes to stderr once it is told to, and end."""
-    if os.fork():
-        os._exit(3)
-    with Path(path).open("rb") as told:
-        told.read()
-    os.write(2, b"from beyond")
-    os._exit(0)
 
 
 def flood_stderr():

@@ -173,3 +173,76 @@ if __name__ == "__main__":
     assert done.stdout == "the pool was not closed\nno running event loop\n"
     assert done.returncode == 0
     assert "ResourceWarning: unclosed <WorkerPool workers=0/1" in done.stderr
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_generator_may_use_its_pool_while_the_loop_ends(loop, tmp_path) -> None:
+    program = f"""
+import aioipc, asyncio, time, {loop}
+
+async def values(pool):
+    try:
+        yield await pool.run(abs, -1)
+    finally:
+        print(await pool.run(abs, -2))
+        await pool.aclose()
+
+async def main():
+    global generator  # or it would be closed sooner
+    pool = aioipc.WorkerPool(1)
+    pool.submit(time.sleep, 1000)
+    generator = values(pool)
+    pool.resize(2)
+    print(await anext(generator))
+
+if __name__ == "__main__":
+    {loop}.run(main())
+"""
+    done = run(program, tmp_path)
+    assert (done.returncode, done.stdout) == (0, "1\n2\n")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_pool_can_be_closed_while_its_loop_ends(method, tmp_path) -> None:
+    program = f"""
+import aioipc, asyncio, time
+
+async def close(pool):
+    try:
+        yield
+    finally:
+        await pool.aclose(grace=1)
+        print("closed")
+
+async def main():
+    global closing, task
+    pool = aioipc.WorkerPool(2, mp_context={method!r})
+    closing = close(pool)
+    await anext(closing)
+    assert await pool.run(abs, -1) == 1
+    task = pool.submit(time.sleep, 1000)
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+    done = run(program, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "closed\n", "")
+
+
+@pytest.mark.parametrize("how", ["None", "io.StringIO()", "open(os.devnull, 'w')"])
+def test_a_forked_worker_prints_to_its_own_descriptors(how, tmp_path) -> None:
+    program = f"""
+import aioipc, anyio, io, os, sys
+
+async def main():
+    sys.stdout = {how}
+    async with aioipc.WorkerPool(1, mp_context="fork") as pool:
+        await pool.run(print, "printed")
+
+if __name__ == "__main__":
+    anyio.run(main)
+"""
+    done = run(program, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == ("" if how == "None" else "printed\n")

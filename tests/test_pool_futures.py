@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import gc
 import os
+import sys
 import weakref
 
 import pool_tasks as tasks
@@ -81,11 +82,30 @@ async def test_a_cancelled_task_is_to_gather_what_a_cancelled_future_is(pool) ->
     task.cancel()
     first, second = await gathered
     assert isinstance(first, asyncio.CancelledError)
+    assert str(first) == "task echo was cancelled"
     assert second == 2
     with pytest.raises(asyncio.CancelledError):
         task.result()
     with pytest.raises(TaskCancelled):
         await task
+
+
+async def test_the_end_of_the_pool_is_an_error_and_no_cancel(pool, begun) -> None:
+    running, pending = pool.submit(tasks.loop_forever, begun), pool.submit(tasks.pid)
+    gathered = asyncio.gather(running, pending)
+    await has_begun(begun)
+    await pool.aclose(grace=0)
+    with pytest.raises(TaskCancelled, match="the pool was closed"):
+        await gathered
+    assert not running.cancelled()
+
+
+async def test_a_cancelled_gather_waits_for_what_is_shielded(pool, begun) -> None:
+    task = pool.options(on_cancel="shield").submit(tasks.tell, begun)
+    await has_begun(begun)
+    gathered = asyncio.gather(task)
+    gathered.cancel()
+    assert await gathered == [None]
 
 
 async def test_wait_and_as_completed(pool, begun) -> None:
@@ -110,6 +130,7 @@ async def test_wait_for_is_in_time(pool, begun) -> None:
     await has_begun(begun)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(task, 0.01)
+    assert task.cancelled() == (sys.version_info < (3, 12))
     task.cancel()
     assert await pool.run(tasks.echo, 2) == 2
 

@@ -18,7 +18,9 @@ from aioipc.wire.tasks import (
     NO_TASK,
     Kind,
     MessageDecoder,
+    decode_batch,
     encode_batch,
+    encode_call,
     encode_header,
 )
 from aioipc.worker.channel import Endpoints
@@ -47,7 +49,6 @@ class Coordinator:
             interrupts_end,
             lifeline_end,
             self.crash_log,
-            stderr := os.dup(2),
         )
         setup = Setup(
             COOKIE,
@@ -59,7 +60,7 @@ class Coordinator:
         self.is_done = False
         self.process = context.Process(target=serve, args=(ends, setup))
         self.process.start()
-        for fd in (tasks_end, replies_end, interrupts_end, lifeline_end, stderr):
+        for fd in (tasks_end, replies_end, interrupts_end, lifeline_end):
             os.close(fd)
 
     def __enter__(self):
@@ -241,6 +242,21 @@ def test_an_exception_that_cannot_be_pickled_arrives_as_text(forked) -> None:
     assert failure.rebuild() is None
     assert failure.kind.endswith("NotToBePickled")
     assert failure.text == "the reason"
+
+
+# Messages
+
+
+@pytest.mark.parametrize("size", [0, 100, 1 << 16, 1 << 20])
+def test_a_call_alone_is_encoded_as_a_batch_of_one(size) -> None:
+    call = 5, 3, os.urandom(size)
+    alone = b"".join(encode_call(COOKIE, *call))
+    assert alone == b"".join(encode_batch(COOKIE, [call]))
+    decoder = MessageDecoder(COOKIE)
+    decoder.feed(alone)
+    ((kind, number, took, body),) = decoder.messages
+    assert (kind, number, took) == (Kind.BATCH, NO_TASK, 0)
+    assert decode_batch(body) == [call]
 
 
 # Interrupts

@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Crew", "Launch"]
 
-_LINES = 10  # of its stderr, in what is said of a dead worker
 _VALUE, _ERROR, _DONE, _READY = Kind.VALUE, Kind.ERROR, Kind.DONE, Kind.READY
 
 
@@ -227,6 +226,10 @@ class Crew:
         """Whether all calls have an outcome."""
         return not self.open
 
+    def has_no_waiters(self) -> bool:
+        """Whether no `run` is under way."""
+        return not any(call.waiter for call in self.open)
+
     def has_no_workers(self) -> bool:
         """Whether all processes have ended, and none is being started."""
         return not (self.members or self._starts)
@@ -258,8 +261,11 @@ class Crew:
         """Kill all workers, without a loop."""
         self.refuse()
         self.closed = True
-        for member in self.members.values():
+        self._end_of_work()
+        for worker, member in self.members.items():
             member.abandon()
+            for call in self.scheduler.died(worker, 0, monotonic()):
+                call.away = True
         self.members.clear()
         if self._timer is not None and self.loop.is_current():
             self._timer.cancel()
@@ -443,7 +449,7 @@ class Crew:
         self.crashes += bool(crashed)
         if was_starting and exitcode is not None and self._start_error is None:
             ended = f"a worker {how_it_ended(exitcode)} while it was starting"
-            self._start_error = WorkerStartError(ended + _last_words(member))
+            self._start_error = WorkerStartError(ended)
         failures = [
             (call, self._crash_of(call, member))
             for call in crashed
@@ -479,9 +485,7 @@ class Crew:
         else:
             text += f": {member.hint}" if member.hint else ""
             text += f"\n{log.rstrip()}" if log else ""
-            text += _last_words(member)
-        said = member.stderr.tail
-        return WorkerCrashed(text, call.name, pid, exitcode, log, stderr=said)
+        return WorkerCrashed(text, call.name, pid, exitcode, log)
 
     def _give_up(self) -> None:
         cause = self._start_error
@@ -548,8 +552,3 @@ class Crew:
             late = TimeoutError(f"task {call.name} took longer than {seconds:g} s")
             self.stop(call, late)
         self.pump()
-
-
-def _last_words(member: Member | None) -> str:
-    lines = member.stderr.tail.splitlines()[-_LINES:] if member else ()
-    return "\n  ".join(["\nthe last on its stderr:", *lines]) if lines else ""

@@ -22,14 +22,14 @@ T = TypeVar("T")
 class FutureTask(PoolTask[T]):
     """A `PoolTask` for asyncio's functions.
 
-    Where they are cancelled, or their time is up, they cancel what they were given, and
-    so the task.
+    A cancelled `gather` cancels what it was given, and so the tasks; one whose
+    `on_cancel` is "shield" goes on, and `gather` with it. In Python 3.11 `wait_for`
+    cancels what is late, from 3.12 on it only ends its own wait.
     """
 
     __slots__ = ()
 
     _asyncio_future_blocking = False
-    _cancel_message = None
 
     def add_done_callback(
         self, fn: Callable[[Self], object], /, *, context: Context | None = None
@@ -69,7 +69,11 @@ class FutureTask(PoolTask[T]):
         return loop
 
     def _make_cancelled_error(self) -> CancelledError:
-        return CancelledError(str(self._call.error or ""))
+        return CancelledError(self._cancel_message)
+
+    @property
+    def _cancel_message(self) -> str:
+        return str(self._call.error or "")
 
 
 class _Callback:

@@ -17,7 +17,6 @@ from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any
 
 from aioipc.bridge.insides import is_served_by_forkserver
-from aioipc.pool.stderr import Stderr
 from aioipc.transport.choice import open_watch
 from aioipc.transport.forks import starting
 from aioipc.transport.loops import Loop
@@ -70,8 +69,7 @@ class Launched:
             self.replies, replies = self._pipe()
             interrupts, self.interrupts = self._pipe()
             lifeline, self.lifeline = self._pipe()
-            self.stderr, stderr = self._pipe()
-            theirs = [tasks, replies, interrupts, lifeline, stderr]
+            theirs = [tasks, replies, interrupts, lifeline]
             self.tokens = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK)
             self.crash_log = os.memfd_create("aioipc crash log")
             self._oom_kills = oom_kills()
@@ -80,13 +78,7 @@ class Launched:
                 with contextlib.suppress(OSError):  # a user's pipes are limited
                     fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
             ends = Endpoints(
-                tasks,
-                replies,
-                self.tokens,
-                interrupts,
-                lifeline,
-                self.crash_log,
-                stderr,
+                tasks, replies, self.tokens, interrupts, lifeline, self.crash_log
             )
             is_fork = context.get_start_method() == "fork"
             factory: Any = context
@@ -165,11 +157,8 @@ class Member:
         self._writing: Watch | None = None
         self._pidfd = -1
         self._reading = self._watching = None
-        ours = launched.tasks, launched.replies, launched.interrupts, launched.stderr
-        for fd in ours:
+        for fd in (launched.tasks, launched.replies, launched.interrupts):
             os.set_blocking(fd, False)
-        launched.fds.remove(launched.stderr)
-        self.stderr = Stderr(loop, launched.stderr)
         self._reading = self._watch(launched.replies, "read", self.read)
         try:
             self._pidfd = os.pidfd_open(self.pid or 0)
@@ -258,7 +247,6 @@ class Member:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
-        self.stderr.forget()
         self._launched.close()
 
     def close(self) -> None:
@@ -267,7 +255,6 @@ class Member:
             if watch is not None:
                 watch.close()
         self._reading = self._writing = self._watching = None
-        self.stderr.close()
         self.forget()
 
     def _header(self, kind: Kind, number: int, size: int) -> bytes:
@@ -342,7 +329,6 @@ class Member:
         replies = self._launched.replies
         while self._launched.fds and _has_bytes(replies):
             self.read()
-        self.stderr.drain()
         self._reap(_REAPING)
         return True
 

@@ -187,6 +187,7 @@ class WorkerPool(_Front):
             "initializer": initializer and (initializer, plain(initargs)),
             "finalizer": finalizer and (finalizer, ()),
             "max_rss": max_rss,
+            "may_look": usable_cpus() > 1,
         }
         self._launch = Launch(_context(mp_context), setup, _pickler(serializer))
         self._name = name
@@ -195,6 +196,7 @@ class WorkerPool(_Front):
         self._home: object = NOWHERE  # see Loop.mark
         self._crew: Crew | None = None
         self._loop_end: LoopEnd | None = None
+        self._pid = 0  # of the process that has used it
         self._closed = False
 
     def _with(self, changes: dict[str, Any]) -> Pool:
@@ -231,7 +233,7 @@ class WorkerPool(_Front):
             return
         if not crew.loop.is_current():
             settle(crew.loop, repr(self))
-            self._leave()
+            self._abandon()
             return
         crew.refuse()
         try:
@@ -244,7 +246,7 @@ class WorkerPool(_Front):
             # asyncio's own cancel goes through the shield, and means: no more waiting.
             with anyio.move_on_after(REAPING, shield=True):
                 await crew.until(crew.has_no_workers)
-            self._leave()
+            self._abandon()
 
     def statistics(self) -> PoolStatistics:
         """Return how many workers and tasks there are."""
@@ -282,9 +284,9 @@ class WorkerPool(_Front):
         )
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
-        if not getattr(self, "_closed", True) and self._is_ours():
+        if not getattr(self, "_closed", True) and self._pid == os.getpid():
             _warn(f"unclosed {self!r}", ResourceWarning, source=self)
-            self._leave()
+            self._abandon()
 
     def _crew_here(self) -> Crew:
         crew = self._crew
@@ -302,25 +304,30 @@ class WorkerPool(_Front):
         if self._crew is not None and self._crew.closed:
             self._crew.check()
         loop = settle(self._loop, repr(self))
-        self._leave()
-        self._loop, self._home = loop, loop.mark
+        self._abandon()
+        self._loop, self._home, self._pid = loop, loop.mark, os.getpid()
         self._crew = Crew(loop, replace(self._sizes), self._launch)
-        self._loop_end = LoopEnd(self._leave)
+        self._loop_end = LoopEnd(self._end_with_loop)
         return self._crew
 
-    def _leave(self) -> None:
-        """Have no workers any more: of a loop that is over, or at the end."""
+    def _abandon(self) -> None:
+        """Kill the workers, if there are any left."""
         if self._loop_end is not None:
             self._loop_end.cancel()
             self._loop_end = None
         if self._crew is not None:
             self._crew.abandon()
-            self._crew = None
 
-    def _is_ours(self) -> bool:
-        """Whether it has been used, and not just in the parent of this process."""
-        used = self._loop is not NOWHERE
-        return used and not (self._crew is not None and self._crew.closed)
+    async def _end_with_loop(self) -> None:
+        """Kill the workers once no one awaits them; another loop may have others."""
+        crew = self._crew
+        try:
+            if crew is not None:
+                await crew.until(crew.has_no_waiters)
+        finally:
+            if self._crew is crew:
+                self._abandon()
+                self._crew, self._loop, self._home = None, NOWHERE, NOWHERE
 
 
 class _View(_Front):

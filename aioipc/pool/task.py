@@ -156,12 +156,13 @@ class PoolTask(Generic[T]):
     leaves the task running: `cancel` stops it.
     """
 
-    __slots__ = ("__weakref__", "_call", "_crew", "_owner")
+    __slots__ = ("__weakref__", "_call", "_crew", "_is_cancelled", "_owner")
 
     def __init__(self, call: Call, crew: "Crew", owner: object) -> None:
         self._call = call
         self._crew = crew
         self._owner = owner  # the pool, which must not be collected before
+        self._is_cancelled = False
 
     def __await__(self) -> Generator[Any, Any, T]:
         call = self._call
@@ -180,6 +181,7 @@ class PoolTask(Generic[T]):
         call = self._call
         if call.done or (call.has_begun and call.options.on_cancel == "shield"):
             return False
+        self._is_cancelled = True
         self._crew.cancel(call)
         return True
 
@@ -188,8 +190,11 @@ class PoolTask(Generic[T]):
         return self._call.done
 
     def cancelled(self) -> bool:
-        """Return whether it was cancelled."""
-        return isinstance(self._call.error, TaskCancelled)
+        """Return whether `cancel` has ended it.
+
+        What the end of its pool ends has failed, with a TaskCancelled.
+        """
+        return self._is_cancelled
 
     def exception(self) -> BaseException | None:
         """Return the error that it ended with, or None.
@@ -203,7 +208,9 @@ class PoolTask(Generic[T]):
     @property
     def started(self) -> bool:
         """Whether a worker has begun it."""
-        return self._call.has_begun or (self._call.done and not self.cancelled())
+        if self._call.done:
+            return not isinstance(self._call.error, TaskCancelled)
+        return self._call.has_begun
 
     @property
     def name(self) -> str:

@@ -38,7 +38,6 @@ class Endpoints(NamedTuple):
     :ivar interrupts: a pipe that brings the numbers of tasks to be interrupted
     :ivar lifeline: a pipe that is closed when the coordinator ends
     :ivar crash_log: a file without a name, for faulthandler's last words
-    :ivar stderr: a pipe that takes what is to be the worker's stderr
     """
 
     tasks: int
@@ -47,7 +46,6 @@ class Endpoints(NamedTuple):
     interrupts: int
     lifeline: int
     crash_log: int
-    stderr: int
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrive, tuple(map(reduction.DupFd, self))
@@ -58,13 +56,16 @@ def _arrive(*descriptors: Any) -> Endpoints:
 
 
 class Channel:
-    """Messages from and to the pool; blocking."""
+    """Messages from and to the pool; blocking.
 
-    def __init__(self, endpoints: Endpoints, cookie: bytes) -> None:
+    :param may_look: whether there is a CPU for looking for a message before sleeping
+    """
+
+    def __init__(self, endpoints: Endpoints, cookie: bytes, *, may_look: bool) -> None:
         self._tasks, self._replies, self._tokens = endpoints[:3]
         self._cookie = cookie
         self._decoder = MessageDecoder(cookie)
-        self._may_look = len(os.sched_getaffinity(0)) > 1  # else it takes longer
+        self._may_look = may_look
         self._looks = False  # because what came last came soon
 
     def __iter__(self) -> Iterator[Message]:

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Collection
 from multiprocessing import process, resource_tracker
-from typing import Any
+from typing import Any, TextIO
 
 __all__ = [
     "allow_children",
@@ -16,7 +16,6 @@ __all__ = [
     "leave_fork_server",
     "own_streams",
     "resident",
-    "take_stderr",
 ]
 
 
@@ -62,27 +61,24 @@ def allow_children() -> None:
     process.current_process()._config["daemon"] = False  # type: ignore # noqa: PGH003, SLF001
 
 
-def take_stderr(pipe: int) -> None:
-    """Have what is written to stderr go into a pipe, also by C code."""
-    os.dup2(pipe, 2)
-    os.close(pipe)
-
-
 def own_streams() -> None:
     """Have `print` write to our descriptors; in a forked worker.
 
     What a notebook or a test runner put there leads to the parent's.
     """
     for name, fd in ("stdout", 1), ("stderr", 2):
+        stream = getattr(sys, name)
         try:
-            is_own = getattr(sys, name).fileno() == fd
+            is_own = stream is None or stream.fileno() == fd
         except (AttributeError, OSError, ValueError):
             is_own = False
         if not is_own:
-            stream = os.fdopen(
-                fd, "w", buffering=1, errors="backslashreplace", closefd=False
-            )
-            setattr(sys, name, stream)
+            with contextlib.suppress(OSError):  # it is closed
+                setattr(sys, name, _stream_on(fd))
+
+
+def _stream_on(fd: int) -> TextIO:
+    return os.fdopen(fd, "w", buffering=1, errors="backslashreplace", closefd=False)
 
 
 def resident() -> int:

@@ -21,7 +21,6 @@ from aioipc.worker.isolation import (
     leave_fork_server,
     own_streams,
     resident,
-    take_stderr,
 )
 
 __all__ = ["Setup", "serve"]
@@ -38,6 +37,7 @@ class Setup(NamedTuple):
     :ivar finalizer: likewise
     :ivar is_fork: whether the worker was forked from the coordinator
     :ivar max_rss: bytes of resident memory above which it asks to be replaced
+    :ivar may_look: see `Channel`
     """
 
     cookie: bytes
@@ -45,12 +45,12 @@ class Setup(NamedTuple):
     finalizer: Action | None = None
     is_fork: bool = False
     max_rss: int | None = None
+    may_look: bool = False
 
 
 def serve(endpoints: Endpoints, setup: Setup) -> None:
     """Work for a pool until it has no more to do."""
     die_with(endpoints.lifeline)
-    take_stderr(endpoints.stderr)
     handle_signals(endpoints.crash_log)
     allow_children()
     if setup.is_fork:
@@ -58,7 +58,7 @@ def serve(endpoints: Endpoints, setup: Setup) -> None:
         own_streams()
     else:
         leave_fork_server()
-    channel = Channel(endpoints, setup.cookie)
+    channel = Channel(endpoints, setup.cookie, may_look=setup.may_look)
     calls = Calls(Interrupts(endpoints.interrupts))
     if not _call(setup.initializer, channel):
         return
@@ -77,16 +77,18 @@ def _work(calls: Calls, channel: Channel, batch: bytes, max_rss: int | None) -> 
     """Do the tasks of a batch that the pool does not take back."""
     began = perf_counter_ns()
     tasks = decode_batch(batch)
-    last = tasks[-1][0]
+    last, too_large = tasks[-1][0], False
     for number, function, arguments in tasks:
         if not channel.take_token():
             break
         kind, value = calls.make(number, function, arguments)
-        if number == last and (max_rss is None or resident() <= max_rss):
-            channel.send(kind, number, value, took=perf_counter_ns() - began)
-            return
+        if number == last:
+            too_large = max_rss is not None and resident() > max_rss
+            if not too_large:
+                channel.send(kind, number, value, took=perf_counter_ns() - began)
+                return
         channel.send(kind, number, value)
-    why = b"too large" if max_rss is not None and resident() > max_rss else b""
+    why = b"too large" if too_large else b""
     channel.send(Kind.DONE, body=why, took=perf_counter_ns() - began)
 
 
