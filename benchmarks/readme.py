@@ -31,7 +31,8 @@ BESIDE_OTHERS = {
     "aioprocessing": "Queue, get from one producer",
 }
 POOLS = {
-    "pool, 10,000 calls at once": "10,000 calls at once",
+    "pool, 10,000 calls at once": "10,000 calls gathered",
+    "pool, 10,000 calls at once, a task for each": "the same, a task for each",
     "pool, one call at a time": "one call at a time",
     "pool, one call at a time, one CPU": "one call at a time, one CPU",
     "pool, 200 tasks of 10 to 20 ms": "200 tasks of 10 to 20 ms",
@@ -51,13 +52,20 @@ def pool_figures(results: dict[str, Any]) -> str:
         lines.append(f"| {label} | {' | '.join(cells)} |")
     of_map = cases["pool, map of 1,000,000 cheap items"]
     ratio = _median(of_map, "aioipc on asyncio", "multiprocessing.Pool.map")
-    of_gather = cases["pool, 10,000 calls at once"]
-    futures = _median(of_gather, "aioipc on asyncio", "asyncio's futures")
+    in_tasks = _median(
+        cases["pool, 10,000 calls at once, a task for each"],
+        "aioipc on asyncio",
+        "asyncio's tasks",
+    )
+    ping_pong = _median(
+        cases["pool, one call at a time"], "aioipc on asyncio", "blocking ping-pong"
+    )
     lines += [
         "",
         f"- `map` of a million cheap items: {ratio} of `multiprocessing.Pool.map`",
-        f"- 10,000 calls at once: {futures} of the time that asyncio takes for as many",
-        "  futures with no process at all",
+        f"- 10,000 calls at once, a task for each: {in_tasks} of the time that asyncio",
+        "  takes for tasks that await futures, with no process at all",
+        f"- one call at a time: {ping_pong} of a blocking round trip on a `Connection`",
     ]
     return "\n".join(lines) + "\n"
 

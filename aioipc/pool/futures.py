@@ -12,7 +12,7 @@ from contextvars import Context, copy_context
 from typing import Any, Self, TypeVar
 
 from aioipc.pool.task import PoolTask, not_done
-from aioipc.transport.loops import AsyncioLoop
+from aioipc.transport.loops import AsyncioLoop, Loop
 
 __all__ = ["FutureTask"]
 
@@ -35,8 +35,9 @@ class FutureTask(PoolTask[T]):
         self, fn: Callable[[Self], object], /, *, context: Context | None = None
     ) -> None:
         """Have `fn` called with this when it is done, soon; in `context`."""
-        context = context or copy_context()
-        self._call.then(_Callback(fn, self, context, self._home))
+        if context is None:
+            context = copy_context()
+        self._call.then(_Callback(fn, self, context, self._crew.loop))
 
     def remove_done_callback(self, fn: Callable[[Self], object], /) -> int:
         """Have `fn` not called any more; return how often it would have been."""
@@ -46,7 +47,9 @@ class FutureTask(PoolTask[T]):
 
     def get_loop(self) -> AbstractEventLoop:
         """Return the event loop that it belongs to."""
-        return self._home.loop
+        loop = self._crew.loop
+        assert isinstance(loop, AsyncioLoop)
+        return loop.loop
 
     def cancel(self, msg: object = None) -> bool:  # noqa: ARG002 - no one sees it
         return super().cancel()
@@ -61,12 +64,6 @@ class FutureTask(PoolTask[T]):
         if not call.done or self.cancelled():
             raise self._make_cancelled_error() if call.done else not_done(self)
         return call.result()
-
-    @property
-    def _home(self) -> AsyncioLoop:
-        loop = self._crew.loop
-        assert isinstance(loop, AsyncioLoop)
-        return loop
 
     def _make_cancelled_error(self) -> CancelledError:
         return CancelledError(self._cancel_message)
@@ -86,7 +83,7 @@ class _Callback:
         function: Callable[[Any], object],
         task: FutureTask[Any],
         context: Context,
-        loop: AsyncioLoop,
+        loop: Loop,
     ) -> None:
         self.function = function
         self._task = task

@@ -80,6 +80,15 @@ class Loop(ABC):
         """Have `function` called in it, from any thread; False if it is over."""
 
     @abstractmethod
+    def call_together(
+        self, function: Callable[[Any], object], argument: Any, context: Context
+    ) -> None:
+        """Have `function` called soon, and with it all that come until then.
+
+        From within the loop. Many of them cost little more than one.
+        """
+
+    @abstractmethod
     def call_later(self, seconds: float, function: Callable[[], Any]) -> Timer:
         """Have `function` called in it after some time; from within it."""
 
@@ -131,10 +140,6 @@ class AsyncioLoop(Loop):
     def call_together(
         self, function: Callable[[Any], object], argument: Any, context: Context
     ) -> None:
-        """Have `function` called soon, and with it all that come until then.
-
-        From within the loop, whose own `call_soon` takes several times as long.
-        """
         if not self._together:
             self.loop.call_soon(self._call_together)
         self._together.append((context, function, argument))
@@ -175,6 +180,11 @@ class TrioLoop(Loop):
             return False
         return True
 
+    def call_together(
+        self, function: Callable[[Any], object], argument: Any, context: Context
+    ) -> None:
+        self.call_soon(lambda: context.run(function, argument))
+
     def call_later(self, seconds: float, function: Callable[[], Any]) -> Timer:
         async def call() -> None:
             await self._trio.sleep(seconds)
@@ -210,6 +220,11 @@ class _Nowhere(Loop):
 
     def call_soon(self, function: Callable[[], Any]) -> bool:  # noqa: ARG002
         return False
+
+    def call_together(
+        self, function: Callable[[Any], object], argument: Any, context: Context
+    ) -> None:
+        raise NotImplementedError
 
     def call_later(self, seconds: float, function: Callable[[], Any]) -> Timer:
         raise NotImplementedError
