@@ -42,6 +42,8 @@ class Coordinator:
         interrupts_end, self.interrupts = os.pipe()
         lifeline_end, self.lifeline = os.pipe()
         self.crash_log = os.memfd_create("crash log")
+        self.arguments = os.memfd_create("arguments")
+        self.results = os.memfd_create("results")
         ends = Endpoints(
             tasks_end,
             replies_end,
@@ -49,6 +51,8 @@ class Coordinator:
             interrupts_end,
             lifeline_end,
             self.crash_log,
+            self.arguments,
+            self.results,
         )
         setup = Setup(
             COOKIE,
@@ -77,6 +81,8 @@ class Coordinator:
             self.interrupts,
             self.lifeline,
             self.crash_log,
+            self.arguments,
+            self.results,
         ):
             with contextlib.suppress(OSError):
                 os.close(fd)

@@ -242,6 +242,10 @@ class Scheduler:
         self.alarm = self._next_tick()
         return late
 
+    def tick_at(self, at: float) -> None:
+        """Have `tick` called at that time, if not before."""
+        self._set_alarm(at)
+
     # Questions
 
     @property

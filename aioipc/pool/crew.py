@@ -13,6 +13,8 @@ import contextlib
 import math
 import os
 from collections.abc import Callable
+from functools import partial
+from itertools import islice
 from multiprocessing.context import BaseContext
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,6 +27,10 @@ from aioipc.errors import (
     WorkerStartError,
     how_it_ended,
 )
+from aioipc.memory.arena import Arena
+from aioipc.memory.bulky import MARK
+from aioipc.memory.parcels import size_to_copy, starts_of, unpack
+from aioipc.memory.views import Views
 from aioipc.pool import _actions as actions
 from aioipc.pool._scheduler import INTENSITY, PERIOD, Scheduler, Sizes
 from aioipc.pool._states import State, Worker
@@ -42,9 +48,9 @@ from aioipc.transport.forks import forget_in_forks
 from aioipc.transport.loops import AsyncioLoop, Loop, Timer
 from aioipc.transport.spin import Spin
 from aioipc.transport.threads import Job, run_in_thread
-from aioipc.wire.parts import LARGE
+from aioipc.wire.parts import BULK, LARGE
 from aioipc.wire.pickles import NewPickler, loads, loads_large
-from aioipc.wire.tasks import NO_TASK, Kind
+from aioipc.wire.tasks import NO_TASK, Kind, decode_slots
 
 if TYPE_CHECKING:
     from aioipc.pool.options import Options
@@ -60,11 +66,13 @@ class Launch(NamedTuple):
 
     :ivar setup: arguments of `aioipc.worker.main.Setup`
     :ivar pickler: makes one for what the standard pickler can't, if that is wanted
+    :ivar max_shared_memory: bytes, for large buffers of arguments
     """
 
     context: BaseContext
     setup: dict[str, Any]
     pickler: NewPickler | None = None
+    max_shared_memory: int = 0
 
 
 class Crew:
@@ -78,7 +86,9 @@ class Crew:
 
     def __init__(self, loop: Loop, sizes: Sizes, launch: Launch) -> None:
         self.loop = loop
-        self._outbox = Outbox(loop, launch.pickler, self._returned)
+        self._arguments = os.memfd_create("aioipc arguments")
+        self.arena = Arena(self._arguments, launch.max_shared_memory)
+        self._outbox = Outbox(loop, self.arena, launch.pickler, self._returned)
         self.scheduler = Scheduler(sizes, self._outbox.prepare)
         self.members: dict[Worker, Member] = {}
         self.refusal: str | None = None
@@ -148,8 +158,7 @@ class Crew:
         call.done = True
         if worker is not None:
             asked = scheduler.tail(call)
-            taken = self.members[worker].take_tokens(asked)
-            scheduler.took_back(worker, asked, taken)
+            taken = self._take_back(worker, asked)
             if asked - taken <= 1:  # else one behind it has begun, so it has ended
                 scheduler.unwanted(call, monotonic())
         elif not call.away:
@@ -267,6 +276,7 @@ class Crew:
             for call in self.scheduler.died(worker, 0, monotonic()):
                 call.away = True
         self.members.clear()
+        self.arena.close()
         if self._timer is not None and self.loop.is_current():
             self._timer.cancel()
         error = TaskCancelled("the pool was not closed")
@@ -291,6 +301,7 @@ class Crew:
         for member in self.members.values():
             member.forget()
         self.members.clear()
+        self.arena.close()
 
     # Actions
 
@@ -300,8 +311,7 @@ class Crew:
             case actions.Send(_, calls):
                 self.members[worker].send_batch(calls, self._outbox.functions)
             case actions.TakeBack(_, count):
-                taken = self.members[worker].take_tokens(count)
-                self.scheduler.took_back(worker, count, taken)
+                self._take_back(worker, count)
             case actions.Start():
                 self._start(worker)
             case actions.Interrupt(_, call):
@@ -312,9 +322,19 @@ class Crew:
             case actions.End():
                 self.members[worker].end()
 
+    def _take_back(self, worker: Worker, asked: int) -> int:
+        member = self.members[worker]
+        taken = member.take_tokens(asked)
+        for call in islice(reversed(worker.sent), taken):
+            member.take_back(call)
+        self.scheduler.took_back(worker, asked, taken)
+        return taken
+
     def _start(self, worker: Worker) -> None:
-        context, setup, _ = self._launch
-        job = run_in_thread(lambda: Launched(context, setup), "start a worker")
+        context, setup = self._launch.context, self._launch.setup
+        # By this one it can't be written to.
+        arena = os.open(f"/proc/self/fd/{self._arguments}", os.O_RDONLY)
+        job = run_in_thread(lambda: Launched(context, setup, arena), "start a worker")
         self._starts[worker] = job
 
         def started() -> None:
@@ -335,6 +355,7 @@ class Crew:
         member = self.members[worker] = Member(
             launched,
             self.loop,
+            self.arena,
             lambda: self._handle(worker, member),
             lambda exitcode: self._died(worker, exitcode),
         )
@@ -358,7 +379,9 @@ class Crew:
         self.pump()
         for call, kind, body in replies:
             if not call.done:
-                self._take_reply(call, kind, body)
+                self._take_reply(call, kind, body, member.views)
+            elif body[0] == MARK:
+                member.views.released.extend(starts_of(body))
         if self._watchers:
             self._notify()
 
@@ -380,6 +403,8 @@ class Crew:
                     replies.append((call, kind, body))
             elif kind == _DONE and body:
                 scheduler.replace(worker, now)
+            elif kind == Kind.RELEASED:
+                member.let_go(decode_slots(body))
             elif kind == _READY:
                 scheduler.ready(worker, now)
             elif kind == _ERROR:
@@ -392,17 +417,35 @@ class Crew:
                 scheduler.batch_done(worker, took * 1e-9, now)
         return replies
 
-    def _take_reply(self, call: Call, kind: int, body: bytes) -> None:
-        if len(body) < LARGE:
-            self._deliver(call, kind, loads, body)
-            return
+    def _take_reply(self, call: Call, kind: int, body: bytes, views: Views) -> None:
+        load: Callable[[bytes], Any] = loads
+        is_large = len(body) >= LARGE
+        if body[0] == MARK:
+            load = partial(unpack, views=views)
+            is_large = is_large or size_to_copy(body) >= BULK
+        if is_large:
+            self._take_large_reply(call, kind, body, views)
+        else:
+            self._deliver(call, kind, load, body)
+
+    def _take_large_reply(
+        self, call: Call, kind: int, body: bytes, views: Views
+    ) -> None:
+        def load() -> Any:
+            try:
+                if body[0] == MARK:
+                    return unpack(body, views, loads_large)
+                return loads_large(body)
+            finally:
+                views.close()
 
         def loaded() -> None:
             if not call.done:
                 self._deliver(call, kind, lambda _: job.result(), body)
                 self._notify()
 
-        job = run_in_thread(lambda: loads_large(body), "loads")
+        views.keep_open()
+        job = run_in_thread(load, "loads")
         job.then(lambda: self.loop.call_soon(loaded))
 
     def _deliver(
@@ -551,4 +594,21 @@ class Crew:
             seconds = call.options.timeout
             late = TimeoutError(f"task {call.name} took longer than {seconds:g} s")
             self.stop(call, late)
+        if not self.open:
+            self._trim()
         self.pump()
+
+    def _trim(self) -> None:
+        """Give back the memory that was kept for large buffers."""
+        self.arena.trim()
+        for member in self.members.values():
+            if member.views.memory:
+                member.trim()
+        if self.shared_memory:  # a view may be gone by then
+            self.scheduler.tick_at(monotonic() + self.scheduler.sizes.idle)
+
+    @property
+    def shared_memory(self) -> int:
+        """Bytes of memory for large buffers, in use or kept for the next ones."""
+        views = (member.views.memory for member in self.members.values())
+        return self.arena.memory + sum(views)

@@ -12,11 +12,14 @@ import signal
 import struct
 import sys
 import termios
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any
 
 from aioipc.bridge.insides import is_served_by_forkserver
+from aioipc.memory.arena import Arena
+from aioipc.memory.views import Views
 from aioipc.transport.choice import open_watch
 from aioipc.transport.forks import starting
 from aioipc.transport.loops import Loop
@@ -32,6 +35,7 @@ from aioipc.wire.tasks import (
     encode_batch,
     encode_call,
     encode_header,
+    encode_slots,
 )
 from aioipc.worker.channel import Endpoints
 from aioipc.worker.main import Setup, serve
@@ -39,6 +43,7 @@ from aioipc.worker.main import Setup, serve
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
+    from aioipc.memory.parcels import Parcel
     from aioipc.pool.task import Call
     from aioipc.transport.watches import Watch
 
@@ -59,11 +64,16 @@ _REAPING = 1.0
 
 
 class Launched:
-    """A started process and the descriptors that are ours; all still blocking."""
+    """A started process and the descriptors that are ours; all still blocking.
 
-    def __init__(self, context: BaseContext, setup: dict[str, Any]) -> None:
+    :param arguments: a memfd that brings large buffers of arguments; closed here
+    """
+
+    def __init__(
+        self, context: BaseContext, setup: dict[str, Any], arguments: int
+    ) -> None:
+        self.fds = [arguments]
         self.cookie = os.urandom(COOKIE_SIZE)
-        self.fds: list[int] = []
         try:
             tasks, self.tasks = self._pipe()
             self.replies, replies = self._pipe()
@@ -72,13 +82,21 @@ class Launched:
             theirs = [tasks, replies, interrupts, lifeline]
             self.tokens = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK)
             self.crash_log = os.memfd_create("aioipc crash log")
+            self.results = os.memfd_create("aioipc results")
             self._oom_kills = oom_kills()
-            self.fds += self.tokens, self.crash_log
+            self.fds += self.tokens, self.crash_log, self.results
             for fd in (tasks, self.replies):
                 with contextlib.suppress(OSError):  # a user's pipes are limited
                     fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
             ends = Endpoints(
-                tasks, replies, self.tokens, interrupts, lifeline, self.crash_log
+                tasks,
+                replies,
+                self.tokens,
+                interrupts,
+                lifeline,
+                self.crash_log,
+                arguments,
+                self.results,
             )
             is_fork = context.get_start_method() == "fork"
             factory: Any = context
@@ -93,7 +111,7 @@ class Launched:
         except BaseException:
             self.close()
             raise
-        for fd in theirs:
+        for fd in (*theirs, arguments):
             os.close(fd)
             self.fds.remove(fd)
 
@@ -129,6 +147,8 @@ def oom_kills() -> int:
 class Member:
     """A worker process, in the coordinator's loop.
 
+    :ivar views: large buffers of its results
+    :param arena: by which large buffers of arguments go
     :param on_messages: called when `messages` has something new
     :param on_death: called once, with the exit code, or None if that is not to be had
     """
@@ -137,6 +157,7 @@ class Member:
         self,
         launched: Launched,
         loop: Loop,
+        arena: Arena,
         on_messages: Callable[[], None],
         on_death: Callable[[int | None], None],
     ) -> None:
@@ -152,6 +173,11 @@ class Member:
         self._decoder = MessageDecoder(launched.cookie)
         self.messages = self._decoder.messages
         self._cookie = launched.cookie
+        self.views = Views(launched.results)
+        launched.fds.remove(launched.results)
+        self._arena = arena
+        self._is_closed = False
+        self._lent: Counter[int] = Counter()  # slots of the arena that it may look at
         self._known = {INLINE}  # functions that the worker has been sent
         self._unsent: list[memoryview] = []
         self._writing: Watch | None = None
@@ -192,7 +218,11 @@ class Member:
         """
         parts: list[bytes] = []
         batch: list[TaskCall] = []
+        if self.views.released:
+            parts += self._released()
         for call in calls:
+            if call.parcel is not None:
+                self._lend(call.parcel)
             number = call.function_number
             if number not in self._known:
                 self._known.add(number)
@@ -217,6 +247,36 @@ class Member:
             except BlockingIOError:
                 return taken
         return count
+
+    def take_back(self, call: "Call") -> None:
+        """Note that it has not begun a task, and looks at none of its buffers."""
+        if call.parcel is not None:
+            self.let_go(call.parcel.starts)
+
+    def let_go(self, starts: Iterable[int]) -> None:
+        """Note that it does not look at slots of the arena any more."""
+        lent = self._lent
+        known: list[int] = []
+        for start in starts:
+            if lent[start] > 0:  # it may say what it wants
+                lent[start] -= 1
+                known.append(start)
+        self._arena.let_go(known)
+
+    def trim(self) -> None:
+        """Have it give back the memory that no one looks at; when it is idle."""
+        trim = self._header(Kind.TRIM, NO_TASK, 0)
+        self._write([b"".join([*self._released(), trim])])
+
+    def _lend(self, parcel: "Parcel") -> None:
+        self._arena.keep(parcel.starts)
+        self._lent.update(parcel.starts)
+
+    def _released(self) -> list[bytes]:
+        """Return the message that tells it which slots of its own are free."""
+        released = self.views.released
+        body = encode_slots([released.popleft() for _ in range(len(released))])
+        return [self._header(Kind.RELEASED, NO_TASK, len(body)), body]
 
     def interrupt(self, number: int) -> None:
         """Raise an exception in the worker, if it is at that task."""
@@ -247,6 +307,9 @@ class Member:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
+        if not self._is_closed:
+            self._is_closed = True
+            self.views.close()
         self._launched.close()
 
     def close(self) -> None:
@@ -255,6 +318,8 @@ class Member:
             if watch is not None:
                 watch.close()
         self._reading = self._writing = self._watching = None
+        self._arena.let_go(self._lent.elements())
+        self._lent.clear()
         self.forget()
 
     def _header(self, kind: Kind, number: int, size: int) -> bytes:

@@ -1,7 +1,8 @@
 """Calls before they are sent: pickled, and their functions numbered.
 
 A function that is pickled by its name is sent to each worker once, and called by a
-number from then on. What takes long to pickle is left to a thread.
+number from then on. Large buffers go by way of an arena. What takes long to pickle or
+to copy is left to a thread.
 """
 
 import types
@@ -9,16 +10,20 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from aioipc.memory.arena import Arena
+from aioipc.memory.parcels import Packer, Parcel, packing
 from aioipc.pool.outcomes import cannot_send
 from aioipc.pool.task import Call
 from aioipc.transport.loops import Loop
 from aioipc.transport.threads import run_in_thread
+from aioipc.wire.parts import BULK
 from aioipc.wire.pickles import (
     NewPickler,
     Pickler,
     TooLarge,
     dumps_large,
     dumps_small,
+    new_pickler,
 )
 from aioipc.wire.tasks import INLINE
 
@@ -33,6 +38,7 @@ class Outbox:
 
     :ivar functions: pickles, by number
     :ivar unsendable: calls that can't be pickled, and the errors that say so
+    :param arena: takes large buffers
     :param pickler: makes one for what the standard pickler can't, if that is wanted
     :param returned: called in the loop with a call that a thread has pickled, or not
     """
@@ -40,18 +46,20 @@ class Outbox:
     def __init__(
         self,
         loop: Loop,
+        arena: Arena,
         pickler: NewPickler | None,
         returned: Callable[[Call], None],
     ) -> None:
         self.functions = [b""]
         self.unsendable: list[tuple[Call, BaseException]] = []
         self._loop = loop
+        self._arena = arena
+        self._pickler = pickler
         self._returned = returned
         self._numbers: dict[Any, int] = {}
-        self._dumps = partial(dumps_small, new=pickler) if pickler else Pickler().dumps
-        self._dumps_large = (
-            partial(dumps_large, new=pickler) if pickler else dumps_large
-        )
+        self._packer = Packer(arena)
+        new = packing(self._packer, pickler)
+        self._dumps = partial(dumps_small, new=new) if pickler else Pickler(new).dumps
 
     def prepare(self, call: Call) -> bool:
         """Pickle a call that is to be sent; False if it can't be, now or at all."""
@@ -64,37 +72,82 @@ class Outbox:
                 number = self._learn(function) if known is None else known
             call.function_number = number
             pickled = self._dumps(call.to_pickle())
-            call.arguments = b"".join(pickled) if isinstance(pickled, list) else pickled
+            if isinstance(pickled, list):  # it is long: is it one long `bytes`?
+                self._packer.drop()
+                again = self._dumps(call.to_pickle_wrapped())
+                pickled = b"".join(again) if isinstance(again, list) else again
+            if self._packer.is_empty:
+                call.arguments = pickled
+            else:
+                self._pack(call, pickled)
         except TooLarge:
+            self._packer.drop()
             self._prepare_in_thread(call)
         except BaseException as error:  # noqa: BLE001 - whatever a class of the user's raises
+            self._packer.drop()
             self._cannot_send(call, error)
         return call.arguments is not None
+
+    def _pack(self, call: Call, pickled: bytes) -> None:
+        """Write the buffers that the pickle has left out."""
+        parcel = self._packer.parcel()
+        arguments = parcel.table + pickled
+        if parcel.size < BULK:
+            parcel.write()
+            call.parcel, call.arguments = parcel, arguments
+            return
+
+        def write() -> tuple[Parcel, bytes]:
+            parcel.write()
+            return parcel, arguments
+
+        self._leave_to_thread(call, write)
 
     def _learn(self, function: Callable[..., Any]) -> int:
         """Return a number for a function, if once is enough to send it."""
         if not _is_by_name(function):
             return INLINE
-        self.functions.append(b"".join(self._dumps_large(function)))
+        new = self._pickler or new_pickler
+        self.functions.append(b"".join(dumps_large(function, new)))
         number = self._numbers[function] = len(self.functions) - 1
         return number
 
     def _prepare_in_thread(self, call: Call) -> None:
-        what = call.to_pickle()
-        call.away = True
-        job = run_in_thread(lambda: b"".join(self._dumps_large(what)), "dumps")
+        what = call.to_pickle_wrapped()
 
-        def pickled() -> None:
+        def dumps() -> tuple[Parcel, bytes]:
+            packer = Packer(self._arena)
+            try:
+                pieces = dumps_large(what, packing(packer, self._pickler))
+            except BaseException:
+                packer.drop()
+                raise
+            parcel = packer.parcel()
+            parcel.write()
+            table = parcel.table if parcel.starts else b""
+            return parcel, b"".join([table, *pieces])
+
+        self._leave_to_thread(call, dumps)
+
+    def _leave_to_thread(
+        self, call: Call, function: Callable[[], tuple[Parcel, bytes]]
+    ) -> None:
+        call.away = True
+        job = run_in_thread(function, "dumps")
+
+        def prepared() -> None:
             call.away = False
             if call.done:
+                if job.succeeded:
+                    job.result()[0].let_go()
                 return
             try:
-                call.arguments = job.result()
+                call.parcel, call.arguments = job.result()
             except BaseException as error:  # noqa: BLE001
                 self._cannot_send(call, error)
             self._returned(call)
 
-        job.then(lambda: self._loop.call_soon(pickled))
+        job.then(lambda: self._loop.call_soon(prepared))
 
     def _cannot_send(self, call: Call, error: BaseException) -> None:
         what = call.function, call.args, call.kwargs

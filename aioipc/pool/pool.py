@@ -56,6 +56,7 @@ class PoolStatistics:
     :ivar tasks_finished: have ended with a result
     :ivar tasks_failed: have ended with an error, or were cancelled
     :ivar crashes: workers that died with a task
+    :ivar shared_memory: bytes for large buffers, in use or kept for the next ones
     """
 
     workers: int
@@ -67,6 +68,7 @@ class PoolStatistics:
     tasks_finished: int
     tasks_failed: int
     crashes: int
+    shared_memory: int
 
 
 class _Front(Pool):
@@ -148,6 +150,9 @@ class WorkerPool(_Front):
     :param on_cancel: the default of `options`
     :param name: in `repr`
     :param serializer: ``"cloudpickle"`` also sends lambdas and closures
+    :param max_shared_memory: bytes for large buffers of arguments and results, half for
+        each, kept for the next ones; None for a quarter of the memory that there is.
+        Where it is not enough, they are pickled
     """
 
     def __init__(
@@ -167,6 +172,7 @@ class WorkerPool(_Front):
         on_cancel: OnCancel = "interrupt",
         name: str | None = None,
         serializer: Serializer = "pickle",
+        max_shared_memory: int | None = None,
     ) -> None:
         maximum = max_workers if max_workers is not None else usable_cpus()
         if maximum < 1:
@@ -175,6 +181,8 @@ class WorkerPool(_Front):
             raise ValueError("min_workers must be between 0 and max_workers")
         if max_tasks_per_worker is not None and max_tasks_per_worker < 1:
             raise ValueError("max_tasks_per_worker must be at least 1")
+        if max_shared_memory is None:
+            max_shared_memory = memory() // 4
         self._sizes = Sizes(
             maximum,
             min_workers,
@@ -188,8 +196,11 @@ class WorkerPool(_Front):
             "finalizer": finalizer and (finalizer, ()),
             "max_rss": max_rss,
             "may_look": usable_cpus() > 1,
+            "max_shared_memory": max_shared_memory // 2 // maximum,
         }
-        self._launch = Launch(_context(mp_context), setup, _pickler(serializer))
+        self._launch = Launch(
+            _context(mp_context), setup, _pickler(serializer), max_shared_memory // 2
+        )
         self._name = name
         self._options = Options(on_cancel=on_cancel)
         self._loop: Loop = NOWHERE
@@ -252,7 +263,7 @@ class WorkerPool(_Front):
         """Return how many workers and tasks there are."""
         crew = self._crew
         if crew is None:
-            return PoolStatistics(0, 0, 0, 0, 0, 0, 0, 0, 0)
+            return PoolStatistics(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
         workers = crew.scheduler.workers.values()
         running = sum(
             bool(worker.sent) and not worker.sent[0].done for worker in workers
@@ -267,6 +278,7 @@ class WorkerPool(_Front):
             tasks_finished=crew.finished,
             tasks_failed=crew.failed,
             crashes=crew.crashes,
+            shared_memory=crew.shared_memory,
         )
 
     async def __aenter__(self) -> Self:
@@ -371,6 +383,11 @@ def usable_cpus() -> int:
     except (OSError, ValueError):
         pass
     return max(1, count)
+
+
+def memory() -> int:
+    """Return the bytes of memory that this machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _context(mp_context: BaseContext | str | None) -> BaseContext:

@@ -4,8 +4,10 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from aioipc.errors import TaskCancelled
+from aioipc.memory.bulky import wrapped
 
 if TYPE_CHECKING:
+    from aioipc.memory.parcels import Parcel
     from aioipc.pool._states import Worker
     from aioipc.pool.crew import Crew
     from aioipc.pool.options import Options
@@ -24,6 +26,7 @@ class Call:
     :ivar number: which no other call of the pool has
     :ivar key: what its time is measured by: calls with the same key take about the same
     :ivar arguments: pickled, once it is to be sent
+    :ivar parcel: its large buffers, which the pickle leaves out
     :ivar size: how many items of a map it stands for
     :ivar worker: to which it has been sent
     :ivar away: whether it is being pickled by a thread, or its result unpickled
@@ -44,6 +47,7 @@ class Call:
         "kwargs",
         "number",
         "options",
+        "parcel",
         "size",
         "tries",
         "value",
@@ -66,6 +70,7 @@ class Call:
         self.kwargs = kwargs or NO_KWARGS  # a dictionary less to be collected
         self.options = options
         self.arguments: bytes | None = None
+        self.parcel: Parcel | None = None
         self.function_number = 0
         self.worker: Worker | None = None
         self.size = 1
@@ -94,11 +99,20 @@ class Call:
             return self.args, self.kwargs
         return self.args, self.kwargs, self.function
 
+    def to_pickle_wrapped(self) -> tuple[Any, ...]:
+        """Return the same, made so that large `bytes` are left out of the pickle."""
+        args = tuple(map(wrapped, self.args))
+        kwargs = {name: wrapped(value) for name, value in self.kwargs.items()}
+        return args, kwargs, *self.to_pickle()[2:]
+
     def resolve(self, value: Any, error: BaseException | None = None) -> None:
         """Give it its outcome, and wake whoever waits."""
         self.value, self.error = value, error
         self.done = True
         self.args, self.kwargs, self.arguments = (), NO_KWARGS, None
+        if self.parcel is not None:
+            self.parcel.let_go()
+            self.parcel = None
         if self.waiter is not None:
             self.waiter.wake()
         if self._then is not None:

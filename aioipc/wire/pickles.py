@@ -10,7 +10,7 @@ C pickler holds the GIL for the whole graph).
 import copyreg
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
@@ -24,6 +24,7 @@ __all__ = [
     "dumps_small",
     "loads",
     "loads_large",
+    "new_pickler",
 ]
 
 _PIECES = LARGE >> 16  # the C pickler ends a piece at 64 KB, and around large bytes
@@ -55,26 +56,39 @@ class _Pieces(list[bytes]):
 _registered: Any = ForkingPickler._extra_reducers  # type: ignore # noqa: PGH003, SLF001
 _by_copyreg = copyreg.dispatch_table
 
-
-NewPickler = Callable[[Any], pickle.Pickler]
-"""Makes a pickler that writes to the file that it is given."""
+NO_REDUCERS: Mapping[type, Callable[[Any], Any]] = {}
 
 
-def _new_pickler(pieces: _Pieces) -> pickle.Pickler:
-    pickler = pickle.Pickler(pieces)
-    pickler.dispatch_table = {**_by_copyreg, **_registered}
+NewPickler = Callable[..., pickle.Pickler]
+"""Makes a pickler that writes to a file, as `pickle.Pickler` does."""
+
+
+def new_pickler(
+    file: Any,
+    reducers: Mapping[type, Callable[[Any], Any]] = NO_REDUCERS,
+    *,
+    protocol: int | None = None,
+    buffer_callback: Callable[[pickle.PickleBuffer], bool] | None = None,
+) -> pickle.Pickler:
+    """Return a pickler that knows what `multiprocessing` can pickle, and `reducers`."""
+    pickler = pickle.Pickler(file, protocol, buffer_callback=buffer_callback)
+    pickler.dispatch_table = {**_by_copyreg, **_registered, **reducers}
     return pickler
 
 
 class Pickler:
-    """Pickles one object after another."""
+    """Pickles one object after another.
 
-    __slots__ = ("_pieces", "_reducers", "_spare")
+    :param new: makes a pickler that can be used again
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_new", "_pieces", "_reducers", "_spare")
+
+    def __init__(self, new: NewPickler = new_pickler) -> None:
+        self._new = new
         self._pieces = _Pieces(_PIECES)
         self._reducers = len(_registered) + len(_by_copyreg)
-        self._spare: pickle.Pickler | None = _new_pickler(self._pieces)
+        self._spare: pickle.Pickler | None = new(self._pieces)
 
     def dumps(self, obj: object) -> bytes | list[bytes]:
         """Return the pickle of `obj`, in one piece if it is small.
@@ -83,10 +97,10 @@ class Pickler:
         """
         pickler, self._spare = self._spare, None
         if pickler is None:  # we're inside a __reduce__ that pickles by itself
-            return Pickler().dumps(obj)
+            return Pickler(self._new).dumps(obj)
         if len(_registered) + len(_by_copyreg) != self._reducers:
             self._reducers = len(_registered) + len(_by_copyreg)
-            pickler = _new_pickler(self._pieces)
+            pickler = self._new(self._pieces)
         pieces = self._pieces
         try:
             pickler.dump(obj)
@@ -106,7 +120,7 @@ def dumps_small(obj: object, new: NewPickler) -> list[bytes]:
     return _dumps(obj, new, _PIECES)
 
 
-def dumps_large(obj: object, new: NewPickler = _new_pickler) -> list[bytes]:
+def dumps_large(obj: object, new: NewPickler = new_pickler) -> list[bytes]:
     """Return the pickle of `obj` in pieces; for a thread."""
     return _dumps(obj, new, float("inf"))
 
@@ -140,6 +154,9 @@ class _Reader:
         return len(source)
 
 
-def loads_large(data: bytes) -> Any:
-    """Unpickle what may be large; for a thread."""
-    return pickle.Unpickler(_Reader(data)).load()
+def loads_large(data: bytes, buffers: Iterable[Any] = ()) -> Any:
+    """Unpickle what may be large; for a thread.
+
+    :param buffers: which the pickle leaves out
+    """
+    return pickle.Unpickler(_Reader(data), buffers=buffers).load()

@@ -7,6 +7,8 @@
     BATCH     task, function, (args, kwargs)    VALUE  task, pickle
               ... of each task                  ERROR  task, pickle of a Failure
     END                                         DONE   why the worker should be replaced
+    RELEASED  slots of its arena                RELEASED  slots of the pool's arena
+    TRIM
 
 A message is a header, its body's length in it, and the body. The header begins with a
 cookie that only the two know: a task may write to any descriptor that it finds, and
@@ -34,9 +36,11 @@ __all__ = [
     "MessageDecoder",
     "TaskCall",
     "decode_batch",
+    "decode_slots",
     "encode_batch",
     "encode_call",
     "encode_header",
+    "encode_slots",
 ]
 
 COOKIE_SIZE = 8
@@ -84,6 +88,8 @@ class Kind(enum.IntEnum):
     VALUE = 5
     ERROR = 6
     DONE = 7
+    RELEASED = 8
+    TRIM = 9
 
 
 _BATCH = Kind.BATCH.value
@@ -115,6 +121,16 @@ def encode_call(
         cookie, _BATCH, NO_TASK, 0, _LONE_SIZE + size, 1, task, function, size
     )
     return [start + arguments] if size < _SMALL else [start, arguments]
+
+
+def encode_slots(starts: Sequence[int]) -> bytes:
+    """Return the body of a RELEASED: where slots start."""
+    return struct.pack(f"!{len(starts)}Q", *starts)
+
+
+def decode_slots(body: bytes) -> tuple[int, ...]:
+    """Return where the slots of a RELEASED start."""
+    return struct.unpack(f"!{len(body) // 8}Q", body)
 
 
 def decode_batch(body: bytes) -> list[TaskCall]:

@@ -5,9 +5,9 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-from aioipc.wire.pickles import Pickler, TooLarge, dumps_large
 from aioipc.wire.tasks import INLINE, Kind
 from aioipc.worker.chunks import ChunkResult
+from aioipc.worker.exchange import Exchange
 from aioipc.worker.failures import describe
 from aioipc.worker.interrupts import Interrupts
 
@@ -19,9 +19,9 @@ Outcome = tuple[Kind, bytes]
 class Calls:
     """Calls functions that the pool has sent."""
 
-    def __init__(self, interrupts: Interrupts) -> None:
+    def __init__(self, interrupts: Interrupts, exchange: Exchange) -> None:
         self._interrupts = interrupts
-        self._pickler = Pickler()
+        self._exchange = exchange
         self._pickled: dict[int, bytes] = {}
         self._functions: dict[int, Callable[..., Any]] = {}
         self._pid = os.getpid()
@@ -34,10 +34,10 @@ class Calls:
         """Make a call; return the kind of the answer and its pickle."""
         try:
             if number == INLINE:
-                args, kwargs, function = pickle.loads(arguments)
+                args, kwargs, function = self._exchange.loads(arguments)
             else:
                 function = self._functions.get(number) or self._load(number)
-                args, kwargs = pickle.loads(arguments)
+                args, kwargs = self._exchange.loads(arguments)
         except BaseException as error:  # noqa: BLE001 - it is the caller's
             return _failed(error, "load")
         interrupts = self._interrupts
@@ -53,23 +53,16 @@ class Calls:
             return _failed(error, "run")
         self._check_pid()
         try:
-            return Kind.VALUE, self._dumps(value)
+            return Kind.VALUE, self._exchange.dumps(value)
         except BaseException as error:  # noqa: BLE001
             if isinstance(value, ChunkResult):
-                return Kind.VALUE, self._dumps(value.salvage())
+                return Kind.VALUE, self._exchange.dumps(value.salvage())
             return _failed(error, "pickle")
 
     def _load(self, number: int) -> Callable[..., Any]:
         function = pickle.loads(self._pickled[number])
         self._functions[number] = function
         return function
-
-    def _dumps(self, value: Any) -> bytes:
-        try:
-            pickled = self._pickler.dumps(value)
-        except TooLarge:
-            pickled = dumps_large(value)
-        return pickled if isinstance(pickled, bytes) else b"".join(pickled)
 
     def _check_pid(self) -> None:
         """End a process that a task has forked and let return: it is no worker."""

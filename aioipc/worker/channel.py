@@ -7,6 +7,7 @@ tasks never began.
 """
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from fcntl import ioctl
 from multiprocessing import reduction
@@ -15,7 +16,14 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from aioipc.wire.parts import drop_written
-from aioipc.wire.tasks import NO_TASK, Message, MessageDecoder, encode_header
+from aioipc.wire.tasks import (
+    NO_TASK,
+    Kind,
+    Message,
+    MessageDecoder,
+    encode_header,
+    encode_slots,
+)
 
 __all__ = ["Channel", "Endpoints"]
 
@@ -38,6 +46,8 @@ class Endpoints(NamedTuple):
     :ivar interrupts: a pipe that brings the numbers of tasks to be interrupted
     :ivar lifeline: a pipe that is closed when the coordinator ends
     :ivar crash_log: a file without a name, for faulthandler's last words
+    :ivar arguments: a memfd that has large buffers of arguments, to be read
+    :ivar results: a memfd for those of results
     """
 
     tasks: int
@@ -46,6 +56,8 @@ class Endpoints(NamedTuple):
     interrupts: int
     lifeline: int
     crash_log: int
+    arguments: int
+    results: int
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrive, tuple(map(reduction.DupFd, self))
@@ -65,6 +77,7 @@ class Channel:
         self._tasks, self._replies, self._tokens = endpoints[:3]
         self._cookie = cookie
         self._decoder = MessageDecoder(cookie)
+        self.released: deque[int] = deque()  # slots of the pool's arena, to be told
         self._may_look = may_look
         self._looks = False  # because what came last came soon
 
@@ -108,6 +121,8 @@ class Channel:
     ) -> None:
         """Send a message."""
         header = encode_header(self._cookie, kind, number, len(body), took)
+        if self.released:
+            header = self._tell_released() + header
         if len(body) < _CHUNK:
             message = header + body
             count = os.write(self._replies, message)
@@ -115,6 +130,11 @@ class Channel:
                 self._send_rest([memoryview(message)[count:]])
         else:
             self._send_rest([memoryview(header), memoryview(body)])
+
+    def _tell_released(self) -> bytes:
+        released = self.released
+        body = encode_slots([released.popleft() for _ in range(len(released))])
+        return encode_header(self._cookie, Kind.RELEASED, NO_TASK, len(body)) + body
 
     def _send_rest(self, rest: list[memoryview]) -> None:
         while rest:

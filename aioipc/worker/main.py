@@ -9,9 +9,10 @@ from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any, NamedTuple
 
-from aioipc.wire.tasks import NO_TASK, Kind, decode_batch
+from aioipc.wire.tasks import NO_TASK, Kind, decode_batch, decode_slots
 from aioipc.worker.calls import Calls
 from aioipc.worker.channel import Channel, Endpoints
+from aioipc.worker.exchange import Exchange
 from aioipc.worker.failures import describe
 from aioipc.worker.interrupts import Interrupts, die_with
 from aioipc.worker.isolation import (
@@ -38,6 +39,7 @@ class Setup(NamedTuple):
     :ivar is_fork: whether the worker was forked from the coordinator
     :ivar max_rss: bytes of resident memory above which it asks to be replaced
     :ivar may_look: see `Channel`
+    :ivar max_shared_memory: bytes, for large buffers of results
     """
 
     cookie: bytes
@@ -46,6 +48,7 @@ class Setup(NamedTuple):
     is_fork: bool = False
     max_rss: int | None = None
     may_look: bool = False
+    max_shared_memory: int = 0
 
 
 def serve(endpoints: Endpoints, setup: Setup) -> None:
@@ -59,7 +62,13 @@ def serve(endpoints: Endpoints, setup: Setup) -> None:
     else:
         leave_fork_server()
     channel = Channel(endpoints, setup.cookie, may_look=setup.may_look)
-    calls = Calls(Interrupts(endpoints.interrupts))
+    exchange = Exchange(
+        endpoints.arguments,
+        endpoints.results,
+        setup.max_shared_memory,
+        channel.released,
+    )
+    calls = Calls(Interrupts(endpoints.interrupts), exchange)
     if not _call(setup.initializer, channel):
         return
     channel.send(Kind.READY)
@@ -68,6 +77,10 @@ def serve(endpoints: Endpoints, setup: Setup) -> None:
             _work(calls, channel, body, setup.max_rss)
         elif kind == Kind.FUNCTION:
             calls.learn(number, body)
+        elif kind == Kind.RELEASED:
+            exchange.let_go(decode_slots(body))
+        elif kind == Kind.TRIM:
+            exchange.trim()
         else:
             break
     _call(setup.finalizer, channel)

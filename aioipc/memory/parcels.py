@@ -1,0 +1,164 @@
+"""An object's large buffers by way of an arena, and the rest as a pickle.
+
+::
+
+    !B      MARK, with which no pickle begins
+    !I      how many buffers there are
+    !QQB    of each: where it starts, its size, and what it is to become (Form)
+    pickle  in which pickle 5 has left them out
+
+What pickle leaves out is what its type says; `bulky` adds to that.
+"""
+
+import array
+import enum
+import pickle
+import struct
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from aioipc.memory.arena import Arena
+from aioipc.memory.bulky import BULKY, MARK, reduce_array
+from aioipc.memory.copying import Buffer
+from aioipc.memory.views import Views
+from aioipc.wire.pickles import NewPickler, new_pickler
+
+__all__ = ["Packer", "Parcel", "packing", "size_to_copy", "starts_of", "unpack"]
+
+_COUNT = struct.Struct("!BI")
+_ENTRY = struct.Struct("!QQB")
+
+
+class Form(enum.IntEnum):
+    """What a buffer becomes on the other side."""
+
+    WRITABLE = 0
+    READONLY = 1
+    BYTES = 2
+    BYTEARRAY = 3
+
+
+class Parcel:
+    """Buffers that have slots in an arena, until `let_go`.
+
+    :ivar starts: of the slots
+    :ivar size: bytes of the buffers
+    :ivar table: what goes before the pickle
+    """
+
+    __slots__ = ("_arena", "_entries", "size", "starts", "table")
+
+    def __init__(
+        self, arena: Arena, entries: "list[tuple[int, memoryview, Form]]"
+    ) -> None:
+        self._arena = arena
+        self._entries = entries
+        self.starts = [start for start, _, _ in entries]
+        self.size = sum(data.nbytes for _, data, _ in entries)
+        rows = [_ENTRY.pack(start, data.nbytes, form) for start, data, form in entries]
+        self.table = _COUNT.pack(MARK, len(rows)) + b"".join(rows)
+
+    def write(self) -> None:
+        """Write the buffers; releases the GIL, so a thread may do it."""
+        for start, data, _ in self._entries:
+            self._arena.write(start, data, data.nbytes)
+        self._entries = []  # and with it the buffers
+
+    def let_go(self) -> None:
+        """Own the slots no more."""
+        starts, self.starts = self.starts, []
+        self._arena.let_go(starts)
+
+
+class Packer:
+    """Collects the buffers that a pickler leaves out.
+
+    Give `leave_out` to the pickler as its `buffer_callback`, and call `parcel` when it
+    has finished, or `drop` when it has failed.
+    """
+
+    __slots__ = ("_arena", "_entries")
+
+    def __init__(self, arena: Arena) -> None:
+        self._arena = arena
+        self._entries: list[tuple[int, memoryview, Form]] = []
+
+    def leave_out(self, buffer: pickle.PickleBuffer) -> bool:
+        """Return False for a buffer that goes by way of the arena."""
+        data = buffer.raw()
+        start = self._arena.take(data.nbytes) if data.nbytes >= BULKY else None
+        if start is None:  # it is small, or the arena is full
+            return True
+        self._entries.append((start, data, _form_of(data)))
+        return False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was left out."""
+        return not self._entries
+
+    def parcel(self) -> Parcel:
+        """Return the buffers that were left out since the last time."""
+        entries, self._entries = self._entries, []
+        return Parcel(self._arena, entries)
+
+    def drop(self) -> None:
+        """Forget them."""
+        if self._entries:
+            self.parcel().let_go()
+
+
+def _form_of(data: memoryview) -> Form:
+    if type(data.obj) is bytes:
+        return Form.BYTES
+    if type(data.obj) is bytearray:
+        return Form.BYTEARRAY
+    return Form.READONLY if data.readonly else Form.WRITABLE
+
+
+def packing(packer: Packer, new: NewPickler | None = None) -> NewPickler:
+    """Return what makes picklers that leave buffers to `packer`.
+
+    :param new: makes one for what the standard pickler can't
+    """
+    if new is not None:
+        return partial(new, protocol=5, buffer_callback=packer.leave_out)
+    reducers = {array.array: reduce_array}
+    return partial(
+        new_pickler, reducers=reducers, protocol=5, buffer_callback=packer.leave_out
+    )
+
+
+def starts_of(message: bytes) -> list[int]:
+    """Return where the slots of a parcel start."""
+    return [start for start, _, _ in _entries_of(message)]
+
+
+def _entries_of(message: bytes) -> "list[tuple[int, int, int]]":
+    _, count = _COUNT.unpack_from(message)
+    end = _COUNT.size + count * _ENTRY.size
+    return list(_ENTRY.iter_unpack(message[_COUNT.size : end]))
+
+
+def size_to_copy(message: bytes) -> int:
+    """Return how many bytes `unpack` copies."""
+    return sum(size for _, size, form in _entries_of(message) if form >= Form.BYTES)
+
+
+def unpack(
+    message: bytes, views: Views, load: Callable[..., Any] = pickle.loads
+) -> Any:
+    """Load an object whose buffers lie on the other side."""
+    entries = _entries_of(message)
+    buffers = [_buffer(views, *entry) for entry in entries]
+    start = _COUNT.size + len(entries) * _ENTRY.size
+    return load(memoryview(message)[start:], buffers=buffers)
+
+
+def _buffer(views: Views, start: int, size: int, form: int) -> Buffer:
+    if form == Form.BYTES:
+        return views.read(start, size)
+    if form == Form.BYTEARRAY:
+        return views.read_array(start, size)
+    return views.look(start, size, readonly=form == Form.READONLY)
