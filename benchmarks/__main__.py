@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import bridge, harness, pool, readme, report
+from benchmarks import arrays, bridge, harness, pool, readme, report
 
-SUITES = {"bridge": bridge.cases, "pool": pool.cases}
+SUITES = {"bridge": bridge.cases, "pool": pool.cases, "arrays": arrays.cases}
 RESULTS = Path(__file__).parent / "results"
 ROUNDS = 15
 QUICK_ROUNDS = 4

@@ -6,6 +6,7 @@ Two workers each. Times are for each call, unless the unit says otherwise.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import subprocess
@@ -35,7 +36,7 @@ from benchmarks.loops import run_on
 from benchmarks.trial import TICK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 MILLION = 1_000_000
 
@@ -274,35 +275,51 @@ class PoolLag:
         return run_on(contestant.loop, self._watch, contestant)
 
     async def _watch(self, contestant: Any) -> float:
-        worst = 0.0
-
-        async def tick() -> None:
-            nonlocal worst
-            while True:
-                due = time.perf_counter() + TICK
-                await anyio.sleep(TICK)
-                worst = max(worst, time.perf_counter() - due)
-
-        async with anyio.create_task_group() as group:
-            if isinstance(contestant, Reference):
-                group.start_soon(tick)
-                await anyio.sleep(10 * TICK)
+        if isinstance(contestant, Reference):
+            async with longest_standstill() as watch:
                 await _gather_tasks()
-            elif self.workload == "start":
-                async with aioipc.WorkerPool(8, mp_context=METHOD) as pool:
-                    group.start_soon(tick)
-                    await pool.warm_up()
-                    await anyio.sleep(10 * TICK)
-            else:
-                how = _gathered if self.workload == "gather" else _in_tasks
-                async with contestant.open() as calls:
-                    await _warm_up(calls)
-                    group.start_soon(tick)
-                    await anyio.sleep(10 * TICK)
+        elif self.workload == "start":
+            async with (
+                aioipc.WorkerPool(8, mp_context=METHOD) as pool,
+                longest_standstill() as watch,
+            ):
+                await pool.warm_up()
+        else:
+            how = _gathered if self.workload == "gather" else _in_tasks
+            async with contestant.open() as calls:
+                await _warm_up(calls)
+                async with longest_standstill() as watch:
                     await how(calls, replace(contestant, slowness=1))
-            await anyio.sleep(10 * TICK)
-            group.cancel_scope.cancel()
-        return worst * 1000
+        return watch.worst * 1000
+
+
+@dataclass
+class Watch:
+    """What `longest_standstill` has seen.
+
+    :ivar worst: seconds
+    """
+
+    worst: float = 0.0
+
+
+@contextlib.asynccontextmanager
+async def longest_standstill() -> AsyncIterator[Watch]:
+    """Watch how late a task is that wakes up in every tick."""
+    watch = Watch()
+
+    async def tick() -> None:
+        while True:
+            due = time.perf_counter() + TICK
+            await anyio.sleep(TICK)
+            watch.worst = max(watch.worst, time.perf_counter() - due)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(tick)
+        await anyio.sleep(10 * TICK)
+        yield watch
+        await anyio.sleep(10 * TICK)
+        group.cancel_scope.cancel()
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ def test_workers_end_with_the_program(loop, end, method, tmp_path) -> None:
     # One is idle, one in a Python loop, one in C code that holds the GIL.
     fifo = tmp_path / "begun"
     os.mkfifo(fifo)
+    told = os.open(fifo, os.O_RDWR)  # so that it has a reader all the time
     with subprocess.Popen(
         [sys.executable, HERE / "pool_program.py", loop, method, fifo],
         stdout=subprocess.PIPE,
@@ -49,7 +50,8 @@ def test_workers_end_with_the_program(loop, end, method, tmp_path) -> None:
         assert len(pids) == 3
         begun = b""
         while len(begun) < 2:
-            begun += fifo.read_bytes()
+            begun += os.read(told, 2)
+        os.close(told)
         program.send_signal(signal.Signals[end])
         wait_for_the_end([*pids, program.pid])
     with contextlib.suppress(ProcessLookupError):

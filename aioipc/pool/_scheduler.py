@@ -47,6 +47,9 @@ BATCH_TIME = 0.002
 BATCH_LIMIT = 256
 """Tasks in a batch, at most: to pickle more would keep the loop for too long."""
 
+BATCH_SIZE = 1 << 22
+"""Bytes of large buffers in a batch: to write them all keeps the loop for 1 ms."""
+
 INTENSITY = 3
 PERIOD = 10.0
 """So many workers that die at their start within so many seconds stop the pool."""
@@ -414,7 +417,7 @@ class Scheduler:
             left = self.sizes.tasks - worker.finished - len(worker.sent)
             limit = max(1, min(limit, left))
         tasks: list[Call] = []
-        seconds = 0.0
+        seconds, size = 0.0, 0
         while len(tasks) < limit and seconds < BATCH_TIME and pending:
             expected = times.get(pending.peek().key)
             if tasks and (expected is None or seconds + expected > BATCH_TIME):
@@ -426,6 +429,9 @@ class Scheduler:
             if expected is None:
                 break
             seconds += expected
+            size += task.bulk
+            if size >= BATCH_SIZE:
+                break
         return tasks, seconds
 
     def _learn(self, tasks: "list[Call]", expected: float, seconds: float) -> None:

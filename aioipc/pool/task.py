@@ -93,6 +93,11 @@ class Call:
         """Whether a worker is at it, as far as is known."""
         return self.worker is not None and self.worker.sent[0] is self
 
+    @property
+    def bulk(self) -> int:
+        """Bytes of its large buffers."""
+        return 0 if self.parcel is None else self.parcel.size
+
     def to_pickle(self) -> tuple[Any, ...]:
         """Return what the worker is sent: the function too, if it has no number."""
         if self.function_number:

@@ -7,6 +7,7 @@ import concurrent.futures
 import contextlib
 import functools
 import multiprocessing
+import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -110,13 +111,61 @@ async def _anyio() -> AsyncIterator[Calls]:
     yield Calls(anyio.to_process.run_sync, anyio.to_process.run_sync)
 
 
+@contextlib.asynccontextmanager
+async def _trio_parallel() -> AsyncIterator[Calls]:
+    import trio_parallel  # noqa: PLC0415 - of trio only
+
+    async def run(function: Callable[..., Any], *args: Any) -> Any:
+        return await context.run_sync(function, *args)
+
+    async with trio_parallel.open_worker_context() as context:
+        trio_parallel.current_default_worker_limiter().total_tokens = WORKERS
+        yield Calls(run, run)
+
+
+@contextlib.asynccontextmanager
+async def _joblib() -> AsyncIterator[Calls]:
+    """Its executor, which writes large arrays to files that the workers map."""
+    from joblib.executor import get_memmapping_executor  # noqa: PLC0415
+
+    executor = get_memmapping_executor(WORKERS, temp_folder=tempfile.mkdtemp())
+    try:
+        yield _in_executor(executor)
+    finally:
+        executor.shutdown(kill_workers=True)
+
+
+@contextlib.asynccontextmanager
+async def _dask() -> AsyncIterator[Calls]:
+    from distributed import Client, LocalCluster  # noqa: PLC0415 - slow to import
+
+    async with (
+        LocalCluster(
+            n_workers=WORKERS,
+            threads_per_worker=1,
+            dashboard_address=None,
+            asynchronous=True,
+        ) as cluster,
+        Client(cluster, asynchronous=True) as client,
+    ):
+
+        def begin(function: Callable[..., Any], *args: Any) -> Awaitable[Any]:
+            return client.submit(function, *args, pure=False).result()
+
+        yield Calls(_awaiting(begin), begin)
+
+
 AIOIPC_POOL = {
     loop: PoolContestant("aioipc", loop, _aioipc)
     for loop in ("asyncio", "uvloop", "trio")
 }
 EXECUTOR = PoolContestant("ProcessPoolExecutor", "asyncio", _executor)
+LOKY = PoolContestant("loky", "asyncio", _loky, slowness=4)
 PEERS = [
-    PoolContestant("loky", "asyncio", _loky, slowness=4),
+    LOKY,
     PoolContestant("pebble", "asyncio", _pebble, slowness=4),
     PoolContestant("anyio.to_process", "asyncio", _anyio, slowness=4),
 ]
+TRIO_PARALLEL = PoolContestant("trio-parallel", "trio", _trio_parallel, slowness=4)
+JOBLIB = PoolContestant("joblib's memmapping", "asyncio", _joblib, slowness=4)
+DASK = PoolContestant("Dask", "asyncio", _dask, slowness=4)
