@@ -30,7 +30,7 @@ from benchmarks.loops import run_on
 from benchmarks.pool import Reference, longest_standstill
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Callable, Iterator
 
     from benchmarks.contestants.pools import Calls
 
@@ -104,17 +104,15 @@ async def _in_and_out(calls: Calls) -> None:
 
 
 async def _thousand(calls: Calls) -> None:
-    begun = [calls.begin(ends, values) for values in _many]
-    if sniffio.current_async_library() == "trio":
+    if sniffio.current_async_library() == "asyncio":
+        await asyncio.gather(*(calls.begin(ends, values) for values in _many))
+    elif calls.begin is calls.run:  # a coroutine, that does nothing by itself
         async with anyio.create_task_group() as group:
-            for call in begun:
-                group.start_soon(_await, call)
+            for values in _many:
+                group.start_soon(calls.run, ends, values)
     else:
-        await asyncio.gather(*begun)
-
-
-async def _await(call: Awaitable[Any]) -> None:
-    await call
+        for call in [calls.begin(ends, values) for values in _many]:
+            await call
 
 
 def _median_time(function: Callable[[], Any]) -> float:

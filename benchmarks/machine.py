@@ -10,7 +10,17 @@ from pathlib import Path
 
 import aioipc
 
-PACKAGES = ("anyio", "trio", "uvloop", "aioprocessing", "loky", "pebble")
+PACKAGES = (
+    "anyio",
+    "trio",
+    "uvloop",
+    "numpy",
+    "aioprocessing",
+    "loky",
+    "pebble",
+    "trio-parallel",
+    "distributed",
+)
 
 
 def describe() -> dict[str, str | int]:

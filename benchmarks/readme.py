@@ -37,6 +37,20 @@ POOLS = {
     "pool, one call at a time, one CPU": "one call at a time, one CPU",
     "pool, 200 tasks of 10 to 20 ms": "200 tasks of 10 to 20 ms",
 }
+ARRAYS = {
+    "array, 100 MB in": ("100 MB in", "memcpy"),
+    "array, 100 MB in and 100 MB out": ("100 MB in and out", "bare shared memory"),
+    "arrays, 1,000 of 1 MB in": ("1,000 times 1 MB in", "1,000 copies"),
+}
+ARRAY_LAG = "loop lag, 200 MB array there and back"
+ARRAY_PEERS = {
+    "ProcessPoolExecutor": "asyncio",
+    "loky": "asyncio",
+    "pebble": "asyncio",
+    "anyio.to_process": "asyncio",
+    "trio-parallel": "trio",
+    "Dask": "asyncio",
+}
 PEERS = ("ProcessPoolExecutor", "loky", "pebble", "anyio.to_process")
 
 
@@ -90,7 +104,7 @@ def figures(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _median(claims: list[dict[str, Any]], subject: str, reference: str) -> str:
+def _median(claims: list[dict[str, Any]], subject: str, reference: str | None) -> str:
     for claim in claims:
         if (claim["subject"], claim["reference"]) == (subject, reference):
             return f"{claim['median']:.2f}"
@@ -107,7 +121,28 @@ def _faster(cases: dict[str, Any]) -> list[str]:
     return lines
 
 
-BLOCKS = {"bridge": ("figures", figures), "pool": ("pool figures", pool_figures)}
+def array_figures(results: dict[str, Any]) -> str:
+    """The block of large arguments and results."""
+    cases = {case["name"]: case["claims"] for case in results["cases"]}
+    columns = ("bare copies", *ARRAY_PEERS)
+    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for name, (label, bare) in ARRAYS.items():
+        beside = (bare, *(f"{peer} on {loop}" for peer, loop in ARRAY_PEERS.items()))
+        cells = [_median(cases[name], "aioipc on asyncio", other) for other in beside]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    lag = _median(cases[ARRAY_LAG], "aioipc on asyncio", None)
+    lines += [
+        "",
+        f"- the loop's longest standstill while 200 MB go there and back: {lag} ms",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+BLOCKS = {
+    "bridge": ("figures", figures),
+    "pool": ("pool figures", pool_figures),
+    "arrays": ("array figures", array_figures),
+}
 
 
 def update(*, check: bool = False) -> bool:
