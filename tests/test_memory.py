@@ -6,6 +6,7 @@ import os
 import pickle
 import random
 from functools import partial
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -311,6 +312,39 @@ def test_values_arrive_and_their_buffers_are_left_out(value, arena, views) -> No
     del got
     gc.collect()
     assert len(views.released) == len(set(views.released))
+
+
+def test_what_can_not_be_mapped_is_released(arena, views, monkeypatch) -> None:
+    packer = Packer(arena)
+    pieces: list[bytes] = []
+    file = type("File", (), {"write": staticmethod(pieces.append)})
+    packing(packer)(file).dump([array.array("d", bytes(MB)) for _ in range(3)])
+    parcel = packer.parcel()
+    parcel.write()
+    looks = iter([views.look])
+
+    def look(*args, **kwargs):
+        return next(looks)(*args, **kwargs)
+
+    monkeypatch.setattr(views, "look", look)
+    with pytest.raises(StopIteration):
+        unpack(parcel.table + b"".join(pieces), views)
+    assert sorted(views.released) == sorted(parcel.starts)
+
+
+def test_a_fork_does_not_keep_the_memory_of_an_arena(arena, views) -> None:
+    start = put(arena, b"x" * MB)
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        maps = Path("/proc/self/maps").read_text()
+        os.write(write, str(maps.count("memfd:test")).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(read, 10) == b"0"
+    assert views.look(start, MB, readonly=True) == b"x" * MB
+    os.close(read)
+    os.close(write)
 
 
 def test_a_full_arena_means_in_band(fd, views) -> None:

@@ -126,6 +126,7 @@ class Arena:
             if self._fd < 0:
                 raise BufferError("the arena is closed")
             mapping = mmap.mmap(self._fd, segment.size, offset=segment.start)
+            mapping.madvise(mmap.MADV_DONTFORK)  # a child would keep the memory
             self._mappings[segment] = mapping
         return mapping
 

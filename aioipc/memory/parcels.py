@@ -151,7 +151,13 @@ def unpack(
 ) -> Any:
     """Load an object whose buffers lie on the other side."""
     entries = _entries_of(message)
-    buffers = [_buffer(views, *entry) for entry in entries]
+    buffers: list[Buffer] = []
+    try:
+        # What was appended before an error stays.
+        buffers.extend(_buffer(views, *entry) for entry in entries)
+    except BaseException:  # e.g. no memory for the mapping
+        views.released.extend(start for start, _, _ in entries[len(buffers) :])
+        raise
     start = _COUNT.size + len(entries) * _ENTRY.size
     return load(memoryview(message)[start:], buffers=buffers)
 

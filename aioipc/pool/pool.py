@@ -151,7 +151,7 @@ class WorkerPool(_Front):
     :param name: in `repr`
     :param serializer: ``"cloudpickle"`` also sends lambdas and closures
     :param max_shared_memory: bytes for large buffers of arguments and results, half for
-        each, kept for the next ones; None for a quarter of the memory that there is.
+        each, kept for the next ones; None for a quarter of the memory that is usable.
         Where it is not enough, they are pickled
     """
 
@@ -182,7 +182,7 @@ class WorkerPool(_Front):
         if max_tasks_per_worker is not None and max_tasks_per_worker < 1:
             raise ValueError("max_tasks_per_worker must be at least 1")
         if max_shared_memory is None:
-            max_shared_memory = memory() // 4
+            max_shared_memory = usable_memory() // 4
         self._sizes = Sizes(
             maximum,
             min_workers,
@@ -385,9 +385,14 @@ def usable_cpus() -> int:
     return max(1, count)
 
 
-def memory() -> int:
-    """Return the bytes of memory that this machine has."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def usable_memory() -> int:
+    """Return how many bytes of memory this process may use: by its cgroup's limit."""
+    size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:  # noqa: PTH123
+            return min(size, int(file.read()))
+    except (OSError, ValueError):  # there is no limit
+        return size
 
 
 def _context(mp_context: BaseContext | str | None) -> BaseContext:
