@@ -40,7 +40,7 @@ def rss() -> int:
 async def kill_workers(count: int) -> None:
     """Kill a worker in each of so many transfers."""
     rng, values, crashed = random.Random(1), np.zeros(2 * MB), 0
-    async with aioipc.WorkerPool(2, mp_context="fork") as pool:
+    async with aioipc.WorkerPool(2, mp_context="fork", max_shared_memory=LIMIT) as pool:
         await pool.warm_up()
         for _ in range(count):
             task = pool.submit(add_one, values)
@@ -60,7 +60,7 @@ async def kill_workers(count: int) -> None:
 
 async def transfer_for_ever() -> None:
     values = np.zeros(2 * MB)
-    async with aioipc.WorkerPool(2, mp_context="fork") as pool:
+    async with aioipc.WorkerPool(2, mp_context="fork", max_shared_memory=LIMIT) as pool:
         await pool.run(add_one, values)
         print(os.getpid(), flush=True)
         while True:

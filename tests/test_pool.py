@@ -77,6 +77,27 @@ async def test_many_calls_at_once_each_get_their_own_result(pool) -> None:
     assert (state.tasks_pending, state.tasks_running) == (0, 0)
 
 
+class CallsWhenPickled:
+    def __init__(self, pool) -> None:
+        self.pool = pool
+        self.inner = []
+
+    def __reduce__(self):
+        self.inner.append(self.pool.submit(tasks.echo, "inner"))
+        return int, (7,)
+
+
+async def test_a_call_may_be_made_while_another_is_pickled(pool) -> None:
+    await pool.warm_up()
+    outer = [CallsWhenPickled(pool) for _ in range(20)]
+    async with anyio.create_task_group() as group:
+        for value in outer[1:]:
+            group.start_soon(pool.run, tasks.echo, value)
+        assert await pool.run(tasks.echo, outer[0]) == 7
+    for value in outer:
+        assert [await inner for inner in value.inner] == ["inner"]
+
+
 async def test_what_cannot_be_sent_is_no_hindrance_to_others(pool) -> None:
     await pool.warm_up()
     handles = [

@@ -14,12 +14,14 @@ import pytest
 
 import aioipc
 
-MB = 1 << 20
+MB, GB = 1 << 20, 1 << 30
 
 
 @pytest.fixture
 async def pool(fork):
-    async with aioipc.WorkerPool(2, mp_context=fork, grace=0.2) as pool:
+    async with aioipc.WorkerPool(
+        2, mp_context=fork, grace=0.2, max_shared_memory=GB
+    ) as pool:
         yield pool
 
 
@@ -71,7 +73,7 @@ def same(one, other) -> bool:
     return type(one) is type(other) and one == other
 
 
-@pytest.mark.parametrize("limit", [None, 0, MB], ids=["shared", "in band", "tight"])
+@pytest.mark.parametrize("limit", [GB, 0, MB], ids=["shared", "in band", "tight"])
 @pytest.mark.parametrize("name", VALUES)
 async def test_values_come_back_as_they_were(name, limit, fork) -> None:
     value = VALUES[name]
@@ -84,7 +86,7 @@ async def test_values_come_back_as_they_were(name, limit, fork) -> None:
 
 async def test_every_start_method_shares_memory(context) -> None:
     values = np.arange(1_000_000.0)
-    async with aioipc.WorkerPool(1, mp_context=context) as pool:
+    async with aioipc.WorkerPool(1, mp_context=context, max_shared_memory=GB) as pool:
         got = await pool.run(tasks.describe_array, values)
         assert got == ("ndarray", True, values.sum())
         assert values.nbytes <= pool.statistics().shared_memory < 2 * values.nbytes
@@ -139,7 +141,7 @@ async def test_the_memory_stays_within_its_bound(fork) -> None:
 
 async def test_a_quiet_pool_gives_its_memory_back(fork) -> None:
     async with aioipc.WorkerPool(
-        1, mp_context=fork, min_workers=1, idle_timeout=0.01
+        1, mp_context=fork, min_workers=1, idle_timeout=0.01, max_shared_memory=GB
     ) as pool:
         await pool.run(tasks.echo, np.zeros(MB))
         with anyio.fail_after(20):
@@ -205,7 +207,7 @@ async def test_workers_killed_at_any_moment_of_a_transfer(pool) -> None:
 
 
 async def test_results_outlive_their_pool(fork) -> None:
-    async with aioipc.WorkerPool(1, mp_context=fork) as pool:
+    async with aioipc.WorkerPool(1, mp_context=fork, max_shared_memory=GB) as pool:
         result = await pool.run(tasks.echo, np.arange(MB))
     assert result.sum() == MB * (MB - 1) // 2
     result += 1
@@ -221,7 +223,9 @@ async def test_maps_of_arrays(pool) -> None:
 
 
 async def test_large_buffers_by_cloudpickle(fork) -> None:
-    async with aioipc.WorkerPool(1, mp_context=fork, serializer="cloudpickle") as pool:
+    async with aioipc.WorkerPool(
+        1, mp_context=fork, serializer="cloudpickle", max_shared_memory=GB
+    ) as pool:
         values = np.arange(MB)
         assert await pool.run(lambda x: int(x.sum()), values) == values.sum()
         assert pool.statistics().shared_memory

@@ -7,6 +7,7 @@ when the last descriptor and the last mapping of it have gone, whoever dies.
 import mmap
 import os
 import threading
+from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -49,22 +50,29 @@ class Arena:
         self._lock = threading.Lock()
         self._slots = Slots(limit)
         self._owners: dict[int, int] = {}
+        self._unowned: deque[int] = deque()  # once for each owner that let go
         self._mappings: dict[Segment, mmap.mmap] = {}
         self._size = 0
 
     def take(self, size: int) -> int | None:
         """Return where a new slot starts, for `write`; None if there is no room."""
         with self._lock:
+            self._free_unowned()
             taken = self._slots.take(size) if self._fd >= 0 else None
             if taken is None:
                 return None
             start, given_back = taken
+            try:
+                if self._slots.end > self._size:
+                    os.ftruncate(self._fd, self._slots.end)
+                    self._size = self._slots.end
+                for slot, written in given_back:
+                    self._give_back(slot, written)
+                self._map(segment_of(start, size))
+            except (OSError, ValueError):  # a limit of this process, or no memory
+                self._slots.free(start)
+                return None
             self._owners[start] = 1
-            if self._slots.end > self._size:
-                self._size = self._slots.end
-                os.ftruncate(self._fd, self._size)
-            for slot, written in given_back:
-                self._give_back(slot, written)
             return start
 
     def write(self, start: int, data: Buffer, size: int) -> None:
@@ -83,17 +91,25 @@ class Arena:
                 self._owners[start] += 1
 
     def let_go(self, starts: Iterable[int]) -> None:
-        """Own each slot no more."""
-        with self._lock:
-            for start in starts:
-                self._owners[start] -= 1
-                if not self._owners[start]:
-                    del self._owners[start]
-                    self._slots.free(start)
+        """Own each slot no more.
+
+        Without the lock: a collector that runs in `take` may call what calls this.
+        """
+        self._unowned.extend(starts)
+
+    def _free_unowned(self) -> None:
+        unowned = self._unowned
+        while unowned:
+            start = unowned.popleft()
+            self._owners[start] -= 1
+            if not self._owners[start]:
+                del self._owners[start]
+                self._slots.free(start)
 
     def trim(self) -> None:
         """Give all memory back, if nothing is in use."""
         with self._lock:
+            self._free_unowned()
             if self._slots.count or not self._slots.held or self._fd < 0:
                 return
             self._slots.clear()
@@ -109,11 +125,19 @@ class Arena:
                 self._fd = -1
                 self._mappings.clear()
 
+    def forget(self) -> None:
+        """Close the descriptor, and take no lock; in a fork."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
     @property
     def statistics(self) -> ArenaStatistics:
         """What it holds now."""
         slots = self._slots
-        return ArenaStatistics(slots.count, slots.used, slots.held)
+        with self._lock:
+            self._free_unowned()
+            return ArenaStatistics(slots.count, slots.used, slots.held)
 
     @property
     def memory(self) -> int:
@@ -126,7 +150,6 @@ class Arena:
             if self._fd < 0:
                 raise BufferError("the arena is closed")
             mapping = mmap.mmap(self._fd, segment.size, offset=segment.start)
-            mapping.madvise(mmap.MADV_DONTFORK)  # a child would keep the memory
             self._mappings[segment] = mapping
         return mapping
 

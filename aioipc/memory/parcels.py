@@ -61,9 +61,13 @@ class Parcel:
 
     def write(self) -> None:
         """Write the buffers; releases the GIL, so a thread may do it."""
-        for start, data, _ in self._entries:
-            self._arena.write(start, data, data.nbytes)
-        self._entries = []  # and with it the buffers
+        entries, self._entries = self._entries, []  # and with it the buffers
+        try:
+            for start, data, _ in entries:
+                self._arena.write(start, data, data.nbytes)
+        except BaseException:
+            self.let_go()
+            raise
 
     def let_go(self) -> None:
         """Own the slots no more."""

@@ -22,6 +22,9 @@ from aioipc.memory.slots import Segment, segment_of, size_of_slot
 
 __all__ = ["Views"]
 
+_MOST = 0x7FFF_F000
+"""Bytes that Linux reads at once."""
+
 
 class Views:
     """Buffers in a memfd that another process writes to.
@@ -46,6 +49,8 @@ class Views:
         segment = segment_of(start, size)
         mapping = self._mappings.get(segment)
         if mapping is None:
+            if self._fd < 0:  # mmap would take it for memory of no file
+                raise BufferError("closed")
             protection = mmap.PROT_READ | mmap.PROT_WRITE
             mapping = self._mappings[segment] = mmap.mmap(
                 self._fd,
@@ -66,15 +71,28 @@ class Views:
 
     def read(self, start: int, size: int) -> bytes:
         """Return a copy; releases the GIL."""
-        data = os.pread(self._fd, size, start)
+        if size <= _MOST:
+            data = os.pread(self._fd, size, start)
+        else:
+            data = bytes(self._read(start, size))
         self.released.append(start)
         return data
 
     def read_array(self, start: int, size: int) -> bytearray:
         """Return a copy that can be written to; releases the GIL."""
-        data = bytearray(size)
-        os.preadv(self._fd, [data], start)
+        data = self._read(start, size)
         self.released.append(start)
+        return data
+
+    def _read(self, start: int, size: int) -> bytearray:
+        data = bytearray(size)
+        done = 0
+        with memoryview(data) as whole:
+            while done < size:
+                count = os.preadv(self._fd, [whole[done:]], start + done)
+                if not count:
+                    raise BufferError("the buffer is not there")
+                done += count
         return data
 
     def keep_open(self) -> None:
@@ -86,7 +104,7 @@ class Views:
         """Look at nothing more; what is in view stays there."""
         with self._lock:
             self._users -= 1
-            if not self._users:
+            if not self._users and self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1
                 self._mappings.clear()
@@ -95,6 +113,12 @@ class Views:
     def memory(self) -> int:
         """Bytes of memory that the other side's arena has."""
         return memory_of(self._fd)
+
+    def forget(self) -> None:
+        """Close the descriptor, and take no lock; in a fork."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def pin(self) -> None:
         """Never release what is in view now."""

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Crew", "Launch"]
 
+_TRIM_AGAIN = 1.0  # seconds, at least
 _VALUE, _ERROR, _DONE, _READY = Kind.VALUE, Kind.ERROR, Kind.DONE, Kind.READY
 
 
@@ -130,7 +131,8 @@ class Crew:
         call.key = function.__qualname__ if plain else type(function)
         self.open[call] = None
         scheduler = self.scheduler
-        worker = scheduler.idle_worker()
+        # Not for a call that another one's pickling makes: its worker is taken.
+        worker = None if self._outbox.is_busy else scheduler.idle_worker()
         if worker is not None and self._outbox.prepare(call):
             self._send_at_once(call, worker)
             return call
@@ -301,7 +303,7 @@ class Crew:
         for member in self.members.values():
             member.forget()
         self.members.clear()
-        self.arena.close()
+        self.arena.forget()
 
     # Actions
 
@@ -332,8 +334,13 @@ class Crew:
 
     def _start(self, worker: Worker) -> None:
         context, setup = self._launch.context, self._launch.setup
-        # By this one it can't be written to.
-        arena = os.open(f"/proc/self/fd/{self._arguments}", os.O_RDONLY)
+        try:
+            # By this one it can't be written to.
+            arena = os.open(f"/proc/self/fd/{self._arguments}", os.O_RDONLY)
+        except OSError as error:  # no descriptor is left
+            self._start_error = error
+            self.loop.call_soon(lambda: self._died(worker, None))
+            return
         job = run_in_thread(lambda: Launched(context, setup, arena), "start a worker")
         self._starts[worker] = job
 
@@ -605,7 +612,8 @@ class Crew:
             if member.views.memory:
                 member.trim()
         if self.shared_memory:  # a view may be gone by then
-            self.scheduler.tick_at(monotonic() + self.scheduler.sizes.idle)
+            idle = max(self.scheduler.sizes.idle, _TRIM_AGAIN)
+            self.scheduler.tick_at(monotonic() + idle)
 
     @property
     def shared_memory(self) -> int:

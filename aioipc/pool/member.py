@@ -304,12 +304,13 @@ class Member:
 
     def forget(self) -> None:
         """Close our descriptors only: in a fork, the rest is the parent's."""
+        self._close_descriptors()
+        self.views.forget()
+
+    def _close_descriptors(self) -> None:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
-        if not self._is_closed:
-            self._is_closed = True
-            self.views.close()
         self._launched.close()
 
     def close(self) -> None:
@@ -320,7 +321,10 @@ class Member:
         self._reading = self._writing = self._watching = None
         self._arena.let_go(self._lent.elements())
         self._lent.clear()
-        self.forget()
+        self._close_descriptors()
+        if not self._is_closed:
+            self._is_closed = True
+            self.views.close()
 
     def _header(self, kind: Kind, number: int, size: int) -> bytes:
         return encode_header(self._cookie, kind, number, size)

@@ -37,6 +37,7 @@ class Outbox:
     """Pickles the calls of one pool.
 
     :ivar functions: pickles, by number
+    :ivar is_busy: whether a call is being pickled, by whose classes another one is made
     :ivar unsendable: calls that can't be pickled, and the errors that say so
     :param arena: takes large buffers
     :param pickler: makes one for what the standard pickler can't, if that is wanted
@@ -51,6 +52,7 @@ class Outbox:
         returned: Callable[[Call], None],
     ) -> None:
         self.functions = [b""]
+        self.is_busy = False
         self.unsendable: list[tuple[Call, BaseException]] = []
         self._loop = loop
         self._arena = arena
@@ -65,6 +67,7 @@ class Outbox:
         """Pickle a call that is to be sent; False if it can't be, now or at all."""
         if call.arguments is not None:
             return True
+        self.is_busy = True
         function, number = call.function, INLINE
         try:
             if type(function) in FUNCTIONS:
@@ -86,6 +89,7 @@ class Outbox:
         except BaseException as error:  # noqa: BLE001 - whatever a class of the user's raises
             self._packer.drop()
             self._cannot_send(call, error)
+        self.is_busy = False
         return call.arguments is not None
 
     def _pack(self, call: Call, pickled: bytes) -> None:

@@ -151,8 +151,8 @@ class WorkerPool(_Front):
     :param name: in `repr`
     :param serializer: ``"cloudpickle"`` also sends lambdas and closures
     :param max_shared_memory: bytes for large buffers of arguments and results, half for
-        each, kept for the next ones; None for a quarter of the memory that is usable.
-        Where it is not enough, they are pickled
+        each, kept for the next ones. Where it is not enough, they are pickled. New, and
+        not for tasks that fork
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class WorkerPool(_Front):
         on_cancel: OnCancel = "interrupt",
         name: str | None = None,
         serializer: Serializer = "pickle",
-        max_shared_memory: int | None = None,
+        max_shared_memory: int = 0,
     ) -> None:
         maximum = max_workers if max_workers is not None else usable_cpus()
         if maximum < 1:
@@ -181,8 +181,6 @@ class WorkerPool(_Front):
             raise ValueError("min_workers must be between 0 and max_workers")
         if max_tasks_per_worker is not None and max_tasks_per_worker < 1:
             raise ValueError("max_tasks_per_worker must be at least 1")
-        if max_shared_memory is None:
-            max_shared_memory = usable_memory() // 4
         self._sizes = Sizes(
             maximum,
             min_workers,
@@ -383,16 +381,6 @@ def usable_cpus() -> int:
     except (OSError, ValueError):
         pass
     return max(1, count)
-
-
-def usable_memory() -> int:
-    """Return how many bytes of memory this process may use: by its cgroup's limit."""
-    size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:  # noqa: PTH123
-            return min(size, int(file.read()))
-    except (OSError, ValueError):  # there is no limit
-        return size
 
 
 def _context(mp_context: BaseContext | str | None) -> BaseContext:

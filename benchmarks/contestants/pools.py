@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 WORKERS = 2
 METHOD = "forkserver"
+SHARED = 2_000_000_000
 
 
 class Calls(NamedTuple):
@@ -58,7 +59,9 @@ class PoolContestant:
 
 @contextlib.asynccontextmanager
 async def _aioipc() -> AsyncIterator[Calls]:
-    async with aioipc.WorkerPool(WORKERS, mp_context=METHOD) as pool:
+    async with aioipc.WorkerPool(
+        WORKERS, mp_context=METHOD, max_shared_memory=SHARED
+    ) as pool:
         yield Calls(pool.run, pool.submit)
 
 
