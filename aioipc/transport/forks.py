@@ -6,12 +6,15 @@ has the parent's signal handlers: a SIGTERM to the worker would be taken for one
 parent, through the wake-up descriptor, and not end the worker.
 """
 
+import contextlib
 import os
 import signal
 import threading
 import weakref
+from collections.abc import Generator
+from multiprocessing import process
 from multiprocessing.util import register_after_fork
-from typing import Protocol
+from typing import Any, Protocol
 
 __all__ = ["forget_in_forks", "starting"]
 
@@ -24,6 +27,9 @@ class Forgetful(Protocol):
         ...
 
 
+_process: Any = process
+_cleanup = _process._cleanup  # noqa: SLF001
+
 _alive: "weakref.WeakSet[Forgetful]" = weakref.WeakSet()
 
 forget_in_forks = _alive.add
@@ -35,14 +41,30 @@ forget_in_forks = _alive.add
 _starting = threading.Lock()
 
 
-def starting() -> threading.Lock:
-    """Return what to hold while a process is started."""
-    return _starting
+@contextlib.contextmanager
+def starting() -> Generator[None]:
+    """Keep other threads from starting a process meanwhile.
+
+    `Process.start` also polls all other processes. In a thread that does it at the same
+    time as the loop, and the fork server's exit codes can be read but once: the second
+    one takes the process's end for the server's, and says 255.
+    """
+    with _starting:
+        _process._cleanup = _nothing  # noqa: SLF001
+        try:
+            yield
+        finally:
+            _process._cleanup = _cleanup  # noqa: SLF001
+
+
+def _nothing() -> None:
+    """Take the place of the polling."""
 
 
 def _forget_all() -> None:
     global _starting  # noqa: PLW0603 - whoever held it does not exist in a fork
     _starting = threading.Lock()
+    _process._cleanup = _cleanup  # noqa: SLF001
     for obj in list(_alive):
         obj.forget()
 
