@@ -1,4 +1,4 @@
-"""Await `multiprocessing` and worker processes: streams, and a crash-proof pool.
+"""Await `multiprocessing` and worker processes: streams, a pool, crash-proof queues.
 
 The names are imported on first use, so that `import aioipc` costs a worker nothing.
 """
@@ -9,8 +9,47 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aioipc._version import __version__
     from aioipc.abc import Pool, Results
+    from aioipc.bridge.barrier import AsyncBarrier, Barrier, BarrierStatistics
+    from aioipc.bridge.conditions import (
+        AsyncCondition,
+        AsyncEvent,
+        Condition,
+        ConditionStatistics,
+        Event,
+        EventStatistics,
+    )
     from aioipc.bridge.connection import AsyncConnection, ConnectionStatistics, Pipe
+    from aioipc.bridge.event_proxies import AsyncBarrierProxy, AsyncEventProxy
+    from aioipc.bridge.listener import AsyncListener, Client, Listener
+    from aioipc.bridge.lock_proxies import (
+        AsyncAcquirerProxy,
+        AsyncConditionProxy,
+        AsyncLockProxy,
+        AsyncRLockProxy,
+        AsyncSemaphoreProxy,
+    )
+    from aioipc.bridge.locks import (
+        AsyncBoundedSemaphore,
+        AsyncLock,
+        AsyncRLock,
+        AsyncSemaphore,
+        BoundedSemaphore,
+        Lock,
+        LockStatistics,
+        RLock,
+        Semaphore,
+    )
+    from aioipc.bridge.manager import AsyncManager, Manager
     from aioipc.bridge.process import AsyncProcess, Process
+    from aioipc.bridge.proxies import (
+        AsyncArrayProxy,
+        AsyncDictProxy,
+        AsyncIteratorProxy,
+        AsyncListProxy,
+        AsyncNamespaceProxy,
+        AsyncValueProxy,
+    )
+    from aioipc.bridge.proxy import AsyncProxy
     from aioipc.bridge.queue import (
         AsyncJoinableQueue,
         AsyncQueue,
@@ -21,8 +60,30 @@ if TYPE_CHECKING:
         SimpleQueue,
     )
     from aioipc.bridge.queue_proxy import AsyncQueueProxy
+    from aioipc.bridge.shared_values import Array, AsyncArray, AsyncValue, Value
+    from aioipc.bridge.waiting import wait
     from aioipc.bridge.wrap import wrap
+    from aioipc.broker.broker import Broker, BrokerStatistics
+    from aioipc.broker.locks import (
+        BrokerBarrier,
+        BrokerCondition,
+        BrokerEvent,
+        BrokerLock,
+        BrokerSemaphore,
+    )
+    from aioipc.broker.queues import BrokerDeque, BrokerQueue, BrokerQueueStatistics
+    from aioipc.broker.remote_broker import RemoteBroker
+    from aioipc.broker.remote_locks import (
+        RemoteBarrier,
+        RemoteCondition,
+        RemoteEvent,
+        RemoteLock,
+        RemoteSemaphore,
+    )
+    from aioipc.broker.remote_queue import RemoteDeque, RemoteQueue
     from aioipc.errors import (
+        AuthenticationError,
+        BrokenBarrierError,
         BrokenResourceError,
         BusyResourceError,
         ClosedResourceError,
@@ -31,8 +92,10 @@ if TYPE_CHECKING:
         EndOfStream,
         EventLoopError,
         FrameError,
+        QueueClosed,
         QueueEmpty,
         QueueFull,
+        QueueShutDown,
         TaskCancelled,
         TaskError,
         UndeliveredError,
@@ -42,43 +105,111 @@ if TYPE_CHECKING:
     )
     from aioipc.pool.pool import PoolStatistics, WorkerPool
     from aioipc.pool.task import PoolTask
+    from aioipc.transport.acceptor import ListenerStatistics
+    from aioipc.wire.shutdown import ShutDown
 
 __all__ = [
+    "Array",
+    "AsyncAcquirerProxy",
+    "AsyncArray",
+    "AsyncArrayProxy",
+    "AsyncBarrier",
+    "AsyncBarrierProxy",
+    "AsyncBoundedSemaphore",
+    "AsyncCondition",
+    "AsyncConditionProxy",
     "AsyncConnection",
+    "AsyncDictProxy",
+    "AsyncEvent",
+    "AsyncEventProxy",
+    "AsyncIteratorProxy",
     "AsyncJoinableQueue",
+    "AsyncListProxy",
+    "AsyncListener",
+    "AsyncLock",
+    "AsyncLockProxy",
+    "AsyncManager",
+    "AsyncNamespaceProxy",
     "AsyncProcess",
+    "AsyncProxy",
     "AsyncQueue",
     "AsyncQueueProxy",
+    "AsyncRLock",
+    "AsyncRLockProxy",
+    "AsyncSemaphore",
+    "AsyncSemaphoreProxy",
     "AsyncSimpleQueue",
+    "AsyncValue",
+    "AsyncValueProxy",
+    "AuthenticationError",
+    "Barrier",
+    "BarrierStatistics",
+    "BoundedSemaphore",
+    "BrokenBarrierError",
     "BrokenResourceError",
+    "Broker",
+    "BrokerBarrier",
+    "BrokerCondition",
+    "BrokerDeque",
+    "BrokerEvent",
+    "BrokerLock",
+    "BrokerQueue",
+    "BrokerQueueStatistics",
+    "BrokerSemaphore",
+    "BrokerStatistics",
     "BusyResourceError",
+    "Client",
     "ClosedResourceError",
+    "Condition",
+    "ConditionStatistics",
     "ConnectionStatistics",
     "DecodeError",
     "EncodeError",
     "EndOfStream",
+    "Event",
     "EventLoopError",
+    "EventStatistics",
     "FrameError",
     "JoinableQueue",
+    "Listener",
+    "ListenerStatistics",
+    "Lock",
+    "LockStatistics",
+    "Manager",
     "Pipe",
     "Pool",
     "PoolStatistics",
     "PoolTask",
     "Process",
     "Queue",
+    "QueueClosed",
     "QueueEmpty",
     "QueueFull",
+    "QueueShutDown",
     "QueueStatistics",
+    "RLock",
+    "RemoteBarrier",
+    "RemoteBroker",
+    "RemoteCondition",
+    "RemoteDeque",
+    "RemoteEvent",
+    "RemoteLock",
+    "RemoteQueue",
+    "RemoteSemaphore",
     "Results",
+    "Semaphore",
+    "ShutDown",
     "SimpleQueue",
     "TaskCancelled",
     "TaskError",
     "UndeliveredError",
+    "Value",
     "WorkerCrashed",
     "WorkerPool",
     "WorkerStartError",
     "WorkerTraceback",
     "__version__",
+    "wait",
     "wrap",
 ]
 
@@ -86,17 +217,47 @@ _HOMES = {
     "aioipc._version": "__version__",
     "aioipc.bridge.wrap": "wrap",
     "aioipc.bridge.connection": "AsyncConnection ConnectionStatistics Pipe",
-    "aioipc.bridge.queue": "AsyncQueue AsyncJoinableQueue AsyncSimpleQueue Queue "
-    "JoinableQueue SimpleQueue QueueStatistics",
+    "aioipc.bridge.queue": "AsyncJoinableQueue AsyncQueue AsyncSimpleQueue "
+    "JoinableQueue Queue QueueStatistics SimpleQueue",
     "aioipc.bridge.queue_proxy": "AsyncQueueProxy",
     "aioipc.bridge.process": "AsyncProcess Process",
+    "aioipc.bridge.listener": "AsyncListener Client Listener",
+    "aioipc.bridge.waiting": "wait",
+    "aioipc.bridge.barrier": "AsyncBarrier Barrier BarrierStatistics",
+    "aioipc.bridge.conditions": "AsyncCondition AsyncEvent Condition "
+    "ConditionStatistics Event EventStatistics",
+    "aioipc.bridge.locks": "AsyncBoundedSemaphore AsyncLock AsyncRLock "
+    "AsyncSemaphore BoundedSemaphore Lock "
+    "LockStatistics RLock Semaphore",
+    "aioipc.bridge.shared_values": "Array AsyncArray AsyncValue Value",
+    "aioipc.bridge.manager": "AsyncManager Manager",
+    "aioipc.bridge.proxy": "AsyncProxy",
+    "aioipc.bridge.proxies": "AsyncArrayProxy AsyncDictProxy "
+    "AsyncIteratorProxy AsyncListProxy "
+    "AsyncNamespaceProxy AsyncValueProxy",
+    "aioipc.bridge.event_proxies": "AsyncBarrierProxy AsyncEventProxy",
+    "aioipc.bridge.lock_proxies": "AsyncAcquirerProxy AsyncConditionProxy "
+    "AsyncLockProxy AsyncRLockProxy AsyncSemaphoreProxy",
     "aioipc.pool.pool": "PoolStatistics WorkerPool",
     "aioipc.pool.task": "PoolTask",
+    "aioipc.broker.broker": "Broker BrokerStatistics",
+    "aioipc.broker.queues": "BrokerDeque BrokerQueue BrokerQueueStatistics",
+    "aioipc.broker.locks": "BrokerBarrier BrokerCondition BrokerEvent "
+    "BrokerLock BrokerSemaphore",
+    "aioipc.broker.remote_broker": "RemoteBroker",
+    "aioipc.broker.remote_queue": "RemoteDeque RemoteQueue",
+    "aioipc.broker.remote_locks": "RemoteBarrier RemoteCondition RemoteEvent "
+    "RemoteLock RemoteSemaphore",
     "aioipc.abc": "Pool Results",
-    "aioipc.errors": "BrokenResourceError BusyResourceError ClosedResourceError "
-    "DecodeError EncodeError EndOfStream EventLoopError FrameError QueueEmpty "
-    "QueueFull TaskCancelled TaskError UndeliveredError WorkerCrashed "
-    "WorkerStartError WorkerTraceback",
+    "aioipc.wire.shutdown": "ShutDown",
+    "aioipc.errors": "AuthenticationError BrokenBarrierError "
+    "BrokenResourceError BusyResourceError "
+    "ClosedResourceError DecodeError EncodeError "
+    "EndOfStream EventLoopError FrameError QueueClosed QueueEmpty "
+    "QueueFull QueueShutDown TaskCancelled TaskError "
+    "UndeliveredError WorkerCrashed WorkerStartError "
+    "WorkerTraceback",
+    "aioipc.transport.acceptor": "ListenerStatistics",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

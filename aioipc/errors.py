@@ -3,12 +3,18 @@
 ::
 
     Exception
+    ├── AuthenticationError    multiprocessing.AuthenticationError,
+    │                          anyio.BrokenResourceError
     ├── EndOfStream            anyio.EndOfStream, EOFError
+    │   └── QueueShutDown          aioipc.ShutDown, asyncio.QueueShutDown: since 3.13
+    │       └── QueueClosed        anyio.ClosedResourceError: raised by a put
     ├── ClosedResourceError    anyio.ClosedResourceError, OSError, ValueError
     ├── BrokenResourceError    anyio.BrokenResourceError, BrokenPipeError,
     │   │                      ConnectionResetError
     │   └── FrameError             the bytes that arrived are no message
     ├── BusyResourceError      anyio.BusyResourceError, RuntimeError
+    ├── BrokenBarrierError     threading.BrokenBarrierError,
+    │                          asyncio.BrokenBarrierError
     ├── QueueEmpty             anyio.WouldBlock, queue.Empty, asyncio.QueueEmpty
     ├── QueueFull              anyio.WouldBlock, queue.Full, asyncio.QueueFull
     ├── DecodeError            pickle.UnpicklingError
@@ -26,14 +32,21 @@ What `multiprocessing` itself raises for a wrong argument (`TypeError`, `ValueEr
 """
 
 import asyncio
+import multiprocessing
 import pickle
 import queue
 import signal
+import sys
+import threading
 from concurrent.futures import CancelledError
 
 import anyio
 
+from aioipc.wire.shutdown import ShutDown
+
 __all__ = [
+    "AuthenticationError",
+    "BrokenBarrierError",
     "BrokenResourceError",
     "BusyResourceError",
     "ClosedResourceError",
@@ -42,8 +55,10 @@ __all__ = [
     "EndOfStream",
     "EventLoopError",
     "FrameError",
+    "QueueClosed",
     "QueueEmpty",
     "QueueFull",
+    "QueueShutDown",
     "TaskCancelled",
     "TaskError",
     "UndeliveredError",
@@ -51,6 +66,15 @@ __all__ = [
     "WorkerStartError",
     "WorkerTraceback",
 ]
+
+
+class AuthenticationError(
+    multiprocessing.AuthenticationError, anyio.BrokenResourceError
+):
+    """The peer of a new connection does not know the key, or speaks something else.
+
+    Not a `ConnectionError`: to try again would not help.
+    """
 
 
 class EndOfStream(anyio.EndOfStream, EOFError):
@@ -79,11 +103,15 @@ class FrameError(BrokenResourceError):
 
 
 class BusyResourceError(anyio.BusyResourceError, RuntimeError):
-    """A connection can't be handed to a worker while tasks wait for it here."""
+    """What tasks hold here, or wait for, can't be handed over or given back."""
 
     def __init__(self, message: str) -> None:
         # anyio's would make a sentence of it
         RuntimeError.__init__(self, message)
+
+
+class BrokenBarrierError(threading.BrokenBarrierError, asyncio.BrokenBarrierError):
+    """The barrier was broken or reset before, or while the task waited."""
 
 
 class QueueEmpty(anyio.WouldBlock, queue.Empty, asyncio.QueueEmpty):
@@ -92,6 +120,25 @@ class QueueEmpty(anyio.WouldBlock, queue.Empty, asyncio.QueueEmpty):
 
 class QueueFull(anyio.WouldBlock, queue.Full, asyncio.QueueFull):
     """No slot was free at once, or within the timeout."""
+
+
+if sys.version_info >= (3, 13):
+
+    class QueueShutDown(EndOfStream, ShutDown, asyncio.QueueShutDown):
+        """The queue is shut down; raised by `get` only when it is empty, too."""
+
+else:
+
+    class QueueShutDown(EndOfStream, ShutDown):
+        """The queue is shut down; raised by `get` only when it is empty, too."""
+
+
+class QueueClosed(QueueShutDown, anyio.ClosedResourceError):
+    """The queue is shut down; raised by `put` and `send`.
+
+    That of anyio's two words which a sender expects, though it may have been another
+    who has shut it down.
+    """
 
 
 class DecodeError(pickle.UnpicklingError):

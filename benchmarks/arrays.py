@@ -1,63 +1,42 @@
 """Large arguments and results beside others, and beside bare copies: cases and targets.
 
 Two workers each, numpy's float64. Times are for each call, when it has been made twice.
+What arrives is read to its end, in the worker and here, and the bare copies are, too:
+else whoever passes on memory that no one has touched yet would seem to have passed on
+its contents.
 """
 
 from __future__ import annotations
 
 import asyncio
-import mmap
+import functools
 import statistics
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import numpy as np
 import sniffio
 
-from benchmarks.contestants.pools import (
-    AIOIPC_POOL,
-    DASK,
-    EXECUTOR,
-    JOBLIB,
-    PEERS,
-    TRIO_PARALLEL,
-    PoolContestant,
-)
+from benchmarks.calls import in_group
+from benchmarks.contestants import Reference
+from benchmarks.contestants.aioipc import AIOIPC_POOL
+from benchmarks.contestants.limits import copies, memcpy, shared_memory, warm
+from benchmarks.contestants.roster import DASK, EVERYONE, EXECUTOR, JOBLIB
 from benchmarks.harness import Case, Claim
+from benchmarks.lags import TransferLag
 from benchmarks.loops import run_on
-from benchmarks.pool import Reference, longest_standstill
+from benchmarks.tasks import add_one, make, total
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from benchmarks.contestants.pools import Calls
+    from benchmarks.contestants import Calls, PoolContestant
+    from benchmarks.effort import Effort
 
 MB = 1_000_000
 LARGE = 100 * MB
 REPEATS = 7
-
-
-def ends(values: Any) -> float:
-    return float(values[0] + values[-1])
-
-
-def add_one(values: Any) -> Any:
-    return values + 1
-
-
-def echo(values: Any) -> Any:
-    return values
-
-
-def zeros(size: int) -> Any:
-    return np.zeros(size // 8)
-
-
-def warm(size: int) -> Any:
-    """An array whose pages are all there."""
-    return np.ones(size // 8)
 
 
 @dataclass(frozen=True)
@@ -65,6 +44,7 @@ class ArrayTrial:
     """The median time of a workload, or the reference's own."""
 
     workload: Callable[[Calls], Any]
+    repeats: int = REPEATS
 
     def __call__(self, contestant: Any) -> float:
         if isinstance(contestant, Reference):
@@ -73,8 +53,8 @@ class ArrayTrial:
 
     async def _run(self, contestant: PoolContestant) -> float:
         async with contestant.open() as calls:
-            repeats = max(1, REPEATS // contestant.slowness)
-            for _ in range(2):
+            repeats = max(1, self.repeats // contestant.slowness)
+            for _ in range(min(2, self.repeats)):
                 await self.workload(calls)
             return statistics.median(
                 [await _timed(self.workload, calls) for _ in range(repeats)]
@@ -87,85 +67,52 @@ async def _timed(workload: Callable[[Calls], Any], calls: Calls) -> float:
     return time.perf_counter() - started
 
 
-_values = warm(LARGE)
-_many = [warm(MB) for _ in range(1_000)]
+# Made by who is measured, and once.
+
+
+@functools.cache
+def _values() -> Any:
+    return warm(LARGE)
+
+
+@functools.cache
+def _many() -> list[Any]:
+    return [warm(MB) for _ in range(1_000)]
 
 
 async def _in(calls: Calls) -> None:
-    assert await calls.run(ends, _values) == 2
+    assert await calls.run(total, _values()) == LARGE // 8
 
 
 async def _out(calls: Calls) -> None:
-    assert len(await calls.run(zeros, LARGE)) == LARGE // 8
+    assert total(await calls.run(make, LARGE // 8)) == LARGE // 8
 
 
 async def _in_and_out(calls: Calls) -> None:
-    assert (await calls.run(add_one, _values))[-1] == 2
+    assert total(await calls.run(add_one, _values())) == LARGE // 4
 
 
 async def _thousand(calls: Calls) -> None:
-    if sniffio.current_async_library() == "asyncio":
-        await asyncio.gather(*(calls.begin(ends, values) for values in _many))
+    if calls.run_many:
+        await calls.run_many(total, [(values,) for values in _many()])
+    elif sniffio.current_async_library() == "asyncio":
+        await asyncio.gather(*(calls.begin(total, values) for values in _many()))
     elif calls.begin is calls.run:  # a coroutine, that does nothing by itself
-        async with anyio.create_task_group() as group:
-            for values in _many:
-                group.start_soon(calls.run, ends, values)
+        await in_group(calls.run, [(total, values) for values in _many()])
     else:
-        for call in [calls.begin(ends, values) for values in _many]:
+        for call in [calls.begin(total, values) for values in _many()]:
             await call
 
 
-def _median_time(function: Callable[[], Any]) -> float:
-    def timed() -> float:
-        started = time.perf_counter()
-        function()
-        return time.perf_counter() - started
-
-    function()
-    return statistics.median(timed() for _ in range(REPEATS))
+def _bare_out(_there: Any, back: Any) -> None:
+    np.copyto(back, warm(LARGE))
+    total(back)
 
 
-def _memcpy() -> float:
-    target = warm(LARGE)
-    return _median_time(lambda: np.copyto(target, _values))
-
-
-def _through_shared_memory() -> float:
-    there, back = (np.frombuffer(mmap.mmap(-1, LARGE)) for _ in range(2))
-
-    def go() -> None:
-        np.copyto(there, _values)
-        np.copyto(back, there + 1)
-
-    return _median_time(go)
-
-
-def _thousand_copies() -> float:
-    targets = [warm(MB) for _ in range(20)]
-
-    def go() -> None:
-        for n, values in enumerate(_many):
-            np.copyto(targets[n % 20], values)
-
-    return _median_time(go)
-
-
-@dataclass(frozen=True)
-class TransferLag:
-    """The longest that the loop stood still while a value went there and back."""
-
-    make: Callable[[], Any]
-
-    def __call__(self, contestant: PoolContestant) -> float:
-        return run_on(contestant.loop, self._watch, contestant)
-
-    async def _watch(self, contestant: PoolContestant) -> float:
-        value = self.make()
-        async with contestant.open() as calls:
-            await calls.run(ends, _many[0])
-            async with longest_standstill() as watch:
-                await calls.run(echo, value)
-            return watch.worst * 1000
+def _bare_in_and_out(there: Any, back: Any) -> None:
+    np.copyto(there, _values())
+    np.copyto(back, there + 1)
+    total(back)
 
 
 def _dicts() -> list[dict[str, object]]:
@@ -173,58 +120,69 @@ def _dicts() -> list[dict[str, object]]:
     return [{"number": n, "name": f"item {n}", "value": n / 7} for n in range(4 * MB)]
 
 
-MEMCPY = Reference("memcpy", _memcpy)
-BARE = Reference("bare shared memory", _through_shared_memory)
-COPIES = Reference("1,000 copies", _thousand_copies)
-
-
-def cases() -> Iterator[Case]:
+def cases(effort: Effort) -> Iterator[Case]:
     """Everything, in the order of the report."""
     ours = AIOIPC_POOL["asyncio"]
-    slow = [replace(peer, slowness=4) for peer in (EXECUTOR, *PEERS)]
-    slow += [JOBLIB, DASK, TRIO_PARALLEL]
+    slow = [replace(peer, slowness=4) for peer in (*EVERYONE, JOBLIB)]
     executor, *peers = slow
-    yield Case(
-        "array, 100 MB in",
-        ArrayTrial(_in),
+    repeats = effort.of(REPEATS)
+    for name, workload, bare, limit, of_executor, of_peers in (
+        ("array, 100 MB in", _in, memcpy(_values, repeats), 1.5, None, None),
         (
-            *(Claim(pool, MEMCPY, 1.5) for pool in AIOIPC_POOL.values()),
-            Claim(ours, executor),
-            *(Claim(ours, peer) for peer in peers),
+            "array, 100 MB out",
+            _out,
+            shared_memory(_bare_out, LARGE, repeats),
+            None,
+            None,
+            None,
         ),
-        most_rounds=4,
-    )
-    yield Case(
-        "array, 100 MB in and 100 MB out",
-        ArrayTrial(_in_and_out),
         (
-            *(Claim(pool, BARE, 2.0) for pool in AIOIPC_POOL.values()),
-            Claim(ours, executor, 1 / 15),
-            *(Claim(ours, peer, 1 / 5) for peer in peers),
+            "array, 100 MB in and 100 MB out",
+            _in_and_out,
+            shared_memory(_bare_in_and_out, LARGE, repeats),
+            2.0,
+            1 / 15,
+            1 / 5,
         ),
-        most_rounds=4,
-    )
-    yield Case(
-        "arrays, 1,000 of 1 MB in",
-        ArrayTrial(_thousand),
         (
-            *(Claim(pool, COPIES, 2.0) for pool in AIOIPC_POOL.values()),
-            Claim(ours, executor),
-            *(Claim(ours, peer, 1 / 7) for peer in peers),
+            "arrays, 1,000 of 1 MB in",
+            _thousand,
+            copies(_many, repeats),
+            2.0,
+            None,
+            1 / 7,
         ),
-        most_rounds=4,
-    )
+    ):
+        yield Case(
+            name,
+            ArrayTrial(workload, repeats),
+            (
+                *(Claim(pool, bare, limit) for pool in AIOIPC_POOL.values()),
+                Claim(ours, executor, of_executor),
+                *(Claim(ours, peer, of_peers) for peer in peers),
+            ),
+            most_rounds=2 if workload is _thousand else 4,
+            in_sketch=workload is _in_and_out,  # the slow ones take long enough
+        )
     yield Case(
         "loop lag, 200 MB array there and back",
         TransferLag(lambda: warm(200 * MB)),
-        tuple(Claim(pool, None, 20.0) for pool in AIOIPC_POOL.values()),
+        (
+            *(Claim(pool, None, 20.0) for pool in AIOIPC_POOL.values()),
+            Claim(EXECUTOR, None),
+            Claim(DASK, None),
+        ),
         unit="ms",
         most_rounds=4,
     )
     yield Case(
         "loop lag, 200 MB list of dicts there and back",
         TransferLag(_dicts),
-        tuple(Claim(pool, None) for pool in AIOIPC_POOL.values()),
+        (
+            *(Claim(pool, None) for pool in AIOIPC_POOL.values()),
+            Claim(EXECUTOR, None),
+        ),
         unit="ms",
         most_rounds=2,
+        in_sketch=False,
     )

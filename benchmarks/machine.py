@@ -5,21 +5,31 @@ from __future__ import annotations
 import os
 import platform
 import time
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aioipc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PACKAGES = (
     "anyio",
     "trio",
     "uvloop",
     "numpy",
+    "aiomultiprocess",
     "aioprocessing",
-    "loky",
-    "pebble",
-    "trio-parallel",
     "distributed",
+    "faster-fifo",
+    "joblib",
+    "loky",
+    "mpire",
+    "pebble",
+    "pyzmq",
+    "trio-parallel",
 )
 
 
@@ -35,7 +45,13 @@ def describe() -> dict[str, str | int]:
 def versions() -> dict[str, str]:
     """Python, aioipc as it is imported here, and the packages beside it."""
     own = {"python": platform.python_version(), "aioipc": aioipc.__version__}
-    return own | {package: version(package) for package in PACKAGES}
+    return own | dict(_installed())
+
+
+def _installed() -> Iterator[tuple[str, str]]:
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            yield package, version(package)
 
 
 class Bystanders:
@@ -63,7 +79,11 @@ def _seconds_of_all() -> float:
 
 
 def _seconds_of_ours() -> float:
-    """CPU time of this process and of all that have ended under it."""
+    """CPU time of this process and of all that have ended under it.
+
+    Of those, the kernel counts who was waited for by a parent of ours: `isolation`
+    sees to that.
+    """
     return sum(os.times()[:4])
 
 

@@ -104,7 +104,7 @@ def _dribble(connection: Connection, message: object) -> None:
 
 
 @dataclass(frozen=True)
-class _Queues:
+class Queues:
     """A queue each way. An end is a pair: the queue to put in, the one to get from."""
 
     make: Callable[[], Any]
@@ -129,5 +129,5 @@ class _Queues:
 PIPE = _Pipe()
 ONE_WAY_PIPES = _OneWayPipes()
 SLOW_PIPE = _SlowPipe()
-QUEUE = _Queues(fork.Queue)
-SIMPLE_QUEUE = _Queues(fork.SimpleQueue)
+QUEUE = Queues(fork.Queue)
+SIMPLE_QUEUE = Queues(fork.SimpleQueue)

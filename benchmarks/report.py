@@ -7,65 +7,60 @@ import statistics
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import machine
+from rich import box
+from rich.table import Table
 
-try:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-except ImportError:
-    Table = None
+from benchmarks import machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from rich.console import Console
+
     from benchmarks.harness import Outcome, Verdict
 
 HEADINGS = ("contestant", "beside", "ratio", "range", "target", "met")
-WIDTH = 100
-
 Row = tuple[str, str, str, str, str, str]
 
 
-def print_outcome(outcome: Outcome) -> None:
+def print_outcome(outcome: Outcome, console: Console) -> None:
     """One table for each case, as soon as it is done."""
-    rows = [_row(verdict) for verdict in outcome.verdicts()]
-    title = f"{outcome.case.name} ({len(outcome.rounds)} rounds)"
-    if Table is None:
-        _print_plain(title, rows)
-    else:
-        _print_rich(title, rows)
-    print("  median of each:", ", ".join(_medians(outcome)) or "nothing measured")
-    print(f"  other programs used {outcome.bystanders:.2f} CPUs")
-    for failure in outcome.failures:
-        print(f"  failed: {failure}")
-    print(flush=True)
-
-
-def _print_rich(title: str, rows: list[Row]) -> None:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    rounds, seconds = len(outcome.rounds), outcome.seconds
+    table = Table(
+        title=f"{outcome.case.name} ({rounds} rounds, {seconds:.0f} s)",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
     for column, heading in enumerate(HEADINGS):
         table.add_column(heading, justify="left" if column < 2 else "right")
-    for row in rows:
-        table.add_row(*row)
-    Console(width=WIDTH, soft_wrap=False).print(table)
+    for verdict in outcome.verdicts():
+        table.add_row(*_row(verdict))
+    console.print(table)
+    for line in _notes(outcome):
+        console.print(f"  {line}", markup=False, highlight=False)
+    console.print()
 
 
-def _print_plain(title: str, rows: list[Row]) -> None:
-    print(title)
-    for row in (HEADINGS, *rows):
-        print("  {:<18} {:<28} {:>7} {:>13} {:>6} {:>3}".format(*row))
+def _notes(outcome: Outcome) -> Iterator[str]:
+    yield f"median of each: {', '.join(_medians(outcome)) or 'nothing measured'}"
+    yield f"other programs used {outcome.bystanders:.2f} CPUs"
+    if outcome.absent:
+        yield f"not installed: {', '.join(outcome.absent)}"
+    for failure in outcome.failures:
+        yield f"failed: {failure}"
 
 
 def _row(verdict: Verdict) -> Row:
     claim = verdict.claim
-    reference = claim.reference.name if claim.reference else "(milliseconds)"
+    reference = claim.reference.name if claim.reference else "(as it is)"
     target = "" if claim.at_most is None else f"{claim.at_most:g}"
-    if not verdict.values:
-        return claim.subject.name, reference, "no sample", "", target, ""
-    spread = f"{min(verdict.values):.2f}..{max(verdict.values):.2f}"
     met = {True: "yes", False: "NO", None: ""}[verdict.met]
+    if verdict.failures:
+        met = "FAILED"
+    if not verdict.values:
+        return claim.subject.name, reference, "no sample", "", target, met
+    spread = f"{min(verdict.values):.2f}..{max(verdict.values):.2f}"
     return (
         claim.subject.name,
         reference,
@@ -113,7 +108,9 @@ def _case(outcome: Outcome) -> dict[str, Any]:
         ],
         "claims": [_claim(verdict) for verdict in outcome.verdicts()],
         "bystanders": round(outcome.bystanders, 2),
+        "seconds": round(outcome.seconds, 1),
         "failures": outcome.failures,
+        "absent": outcome.absent,
     }
 
 
@@ -125,6 +122,7 @@ def _claim(verdict: Verdict) -> dict[str, Any]:
         "median": _short(verdict.median) if verdict.values else None,
         "at_most": claim.at_most,
         "met": verdict.met,
+        "failures": verdict.failures,
         "values": [_short(value) for value in verdict.values],
     }
 

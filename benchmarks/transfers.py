@@ -33,10 +33,6 @@ def add_one(values):
     return values + 1
 
 
-def rss() -> int:
-    return resident()
-
-
 async def kill_workers(count: int) -> None:
     """Kill a worker in each of so many transfers."""
     rng, values, crashed = random.Random(1), np.zeros(2 * MB), 0
@@ -52,7 +48,7 @@ async def kill_workers(count: int) -> None:
             except aioipc.WorkerCrashed:
                 crashed += 1
         assert (await pool.run(add_one, values)).all()
-        used = pool._crew.arena.statistics.buffers
+        used = pool._crew.memory.arena.statistics.buffers
     print(
         f"  {count} times both workers killed: {crashed} crashes, {used} buffers left"
     )
@@ -106,10 +102,10 @@ async def memory(count: int) -> None:
         2, mp_context="forkserver", max_shared_memory=LIMIT
     ) as pool:
         await pool.warm_up()
-        before = resident() + sum([await pool.run(rss) for _ in range(2)])
+        before = resident() + sum([await pool.run(resident) for _ in range(2)])
         for _ in range(count):
             await pool.run(add_one, values)
-        grown = resident() + sum([await pool.run(rss) for _ in range(2)]) - before
+        grown = resident() + sum([await pool.run(resident) for _ in range(2)]) - before
         shared = pool.statistics().shared_memory
     print(
         f"  {count:,} transfers of 10 MB: {grown / MB:.0f} MB more in use, "

@@ -2,7 +2,9 @@
 
 import os
 import random
+import stat
 import time
+from pathlib import Path
 
 import psutil
 
@@ -102,6 +104,19 @@ def resident() -> int:
     return psutil.Process().memory_info().rss
 
 
+def exists(path) -> bool:
+    return Path(path).exists()
+
+
+def mode(path) -> int:
+    return stat.S_IMODE(Path(path).stat().st_mode)
+
+
+def descriptors() -> list[int]:
+    """Those that this process has open."""
+    return [int(path.name) for path in Path("/proc/self/fd").iterdir()]
+
+
 class Peer:
     """The plain end of a pipe, used in the test itself as if it were elsewhere.
 
@@ -131,3 +146,44 @@ class Peer:
 
     def close(self) -> None:
         self.connection.close()
+
+
+def tell_pid(connection) -> None:
+    connection.send(os.getpid())
+    connection.close()
+
+
+def use_proxies(shared, both, named, numbers, queue) -> None:
+    """Do what the library reference's example does."""
+    items, value = both
+    shared[1] = "1"
+    shared["2"] = 2
+    items.reverse()
+    value.value += 1
+    named["space"].name = "worker"
+    numbers[0] = 10
+    queue.put("done")
+
+
+def count_under_lock(lock, value, count: int) -> None:
+    for _ in range(count):
+        with lock:
+            value.value += 1
+
+
+def play_even(condition, value, count: int) -> None:
+    """Count on whenever the value is even."""
+    with condition:
+        for _ in range(count):
+            condition.wait_for(lambda: value.value % 2 == 0)
+            value.value += 1
+            condition.notify()
+
+
+def call_often(obj, method: str, count: int) -> None:
+    for _ in range(count):
+        getattr(obj, method)()
+
+
+def pause(seconds: float) -> None:
+    time.sleep(seconds)

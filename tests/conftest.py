@@ -6,20 +6,36 @@ After every test nothing may be left behind, and a call that blocks the loop fai
 import gc
 import multiprocessing
 import os
+import re
+import signal
+import threading
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
+from multiprocessing.managers import SyncManager
+from pathlib import Path
 
 import anyio
-import hypothesis  # noqa: F401 - before gc.freeze(), which would puzzle it
+import hypothesis
 import pytest
 from blockbuster import BlockBuster, BlockBusterFunction, blockbuster_ctx
 
 import aioipc
 from aioipc.testing import no_leaks
+from aioipc.transport import threads
 
-PEER_METHODS = {"send", "send_bytes", "recv", "recv_bytes", "write", "resident"}
+# The same examples in every run, so that what fails is what was changed. To look for
+# others: `pytest --hypothesis-profile=explore`.
+hypothesis.settings.register_profile("aioipc", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None, derandomize=False)
+hypothesis.settings.load_profile("aioipc")
+
+PEER_METHODS = {
+    *("send", "send_bytes", "recv", "recv_bytes", "write", "resident"),
+    *("exists", "mode", "descriptors"),
+}
 
 LOOPS = [
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
@@ -38,7 +54,9 @@ def transport(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(params=["fork", "forkserver", "spawn"])
+@pytest.fixture(
+    params=["fork", "forkserver", pytest.param("spawn", marks=pytest.mark.slow)]
+)
 def context(request: pytest.FixtureRequest) -> Iterator[BaseContext]:
     """One of the three ways to start a process."""
     with warnings.catch_warnings():
@@ -56,6 +74,49 @@ def fork() -> Iterator[BaseContext]:
         yield multiprocessing.get_context("fork")
 
 
+@pytest.fixture(scope="module")
+def plain_manager(helpers_are_there: None) -> Iterator[SyncManager]:
+    """The standard library's; one for all tests of a file."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)
+        manager = multiprocessing.get_context("fork").Manager()
+    with manager:
+        yield manager
+
+
+@pytest.fixture
+def quick_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Service threads end as soon as they have nothing to do."""
+    monkeypatch.setattr(threads, "LINGER", 0.01)
+    yield
+    end = time.monotonic() + 3
+    while any(t.name.startswith("aioipc") for t in threading.enumerate()):
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+@pytest.fixture
+async def pool(fork: BaseContext) -> AsyncIterator[aioipc.WorkerPool]:
+    async with aioipc.WorkerPool(2, mp_context=fork, grace=0.2) as pool:
+        yield pool
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    """Where a task tells that it has begun, and a test waits for that."""
+    path = tmp_path / "begun"
+    os.mkfifo(path)
+    return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sigint_is_heard() -> Iterator[None]:
+    """By programs that tests start, also where a shell has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def helpers_are_there() -> Iterator[None]:
     """What multiprocessing and libuv start once and keep is no leak."""
@@ -64,14 +125,23 @@ def helpers_are_there() -> Iterator[None]:
         anyio.run(anyio.sleep, 0, backend=backend, backend_options=options)
     forkserver.ensure_running()
     resource_tracker.ensure_running()
-    gc.collect()
-    gc.freeze()  # what is there stays there: later collections need not look at it
+    multiprocessing.RawValue("i")  # the first makes the file that they are all in
     yield
     forkserver._forkserver._stop()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def what_is_there_stays(helpers_are_there: None) -> None:
+    """Keep what pytest has gathered so far out of the collections to come.
+
+    There is one after each test, and it would take longer from test to test.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
-def nothing_is_left(helpers_are_there: None) -> Iterator[None]:
+def nothing_is_left(what_is_there_stays: None) -> Iterator[None]:
     with no_leaks():
         yield
         # Python 3.12's resource tracker warns if a semaphore is collected while it
@@ -91,6 +161,7 @@ def nothing_blocks() -> Iterator[BlockBuster]:
         allow_what_does_not_block(detector)
         for function in detector.functions.values():
             function.can_block_in("bridge_peers.py", PEER_METHODS)
+            function.can_block_in("broker_peers.py", {"is_stopped", "lines_of"})
             function.can_block_in("aioipc/testing/leaks.py", {"now"})
             function.activate()
         yield detector
@@ -122,14 +193,22 @@ def allow_what_does_not_block(detector: BlockBuster) -> None:
         "multiprocessing/popen_forkserver.py", {"poll"}
     )
     detector.functions["os.write"].can_block_in(
-        "aioipc/bridge/insides.py", {"end_line_for_resource_tracker"}
+        "aioipc/bridge/insides/processes.py", {"end_line_for_resource_tracker"}
     )
     # Files of the kernel's, not a disk's
     detector.functions["io.TextIOWrapper.read"].can_block_in(
         "aioipc/pool/member.py", {"oom_kills"}
     )
     detector.functions["io.TextIOWrapper.read"].can_block_in(
-        "aioipc/pool/pool.py", {"usable_cpus"}
+        "aioipc/pool/limits.py", {"_read"}
+    )
+    # Names in a directory, of files that hold no data
+    detector.functions["os.unlink"].can_block_in(
+        "aioipc/transport/listening.py", {"remove_file"}
+    )
+    detector.functions["os.unlink"].can_block_in("aioipc/bridge/listener.py", {"close"})
+    detector.functions["os.mkdir"].can_block_in(
+        "multiprocessing/util.py", {"get_temp_dir"}
     )
     # After the end of the process, this only forgets it.
     detector.functions["multiprocessing.process.BaseProcess.join"].can_block_in(
@@ -138,6 +217,24 @@ def allow_what_does_not_block(detector: BlockBuster) -> None:
     detector.functions["multiprocessing.process.BaseProcess.join"].can_block_in(
         "aioipc/pool/member.py", {"_reap"}
     )
+
+
+@pytest.hookimpl(tryfirst=True)  # before those that are slow are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the product of loops with all else to the whole suite.
+
+    The core has each transport and each start method on one loop at least. uvloop is in
+    it where descriptors are watched, in which it differs from asyncio.
+    """
+    core = {"threads": "asyncio", "fork": "asyncio", "forkserver": "trio"}
+    for item in items:
+        named = re.search(r"\[(.*)\]", item.name)
+        chosen = {*named[1].split("-")} if named else set()
+        loop = chosen & {"asyncio", "uvloop", "trio"}
+        if any(loop - {core[way]} for way in chosen & core.keys()) or (
+            "uvloop" in loop and "readiness" not in chosen
+        ):
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_report_header() -> str:

@@ -19,6 +19,9 @@ class Job:
     name: str
     tool: object
 
+    def tell(self, report: Connection) -> None:
+        report.send(shape_of(self))
+
 
 class Gate:
     """Unpickled, it waits in its thread until it is opened; for one use at a time."""
@@ -76,6 +79,12 @@ def tell_imports(report: Connection, *objects) -> None:
 def tell_blocking_and_echo(report: Connection, connection: Connection) -> None:
     report.send(os.get_blocking(connection.fileno()))
     connection.send(("echo", connection.recv()))
+
+
+def count_to(connection: Connection, end: int, name: int) -> None:
+    for n in range(end):
+        connection.send((name, n))
+    connection.close()
 
 
 def double(report: Connection, queue) -> None:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import resource
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -35,6 +36,16 @@ class Unloadable:
         return int, ("not a number",)
 
 
+class Witness:
+    """Notes in which threads it is pickled."""
+
+    threads = []  # noqa: RUF012
+
+    def __reduce__(self):
+        self.threads.append(threading.current_thread())
+        return int, ()
+
+
 class Unpicklable(Exception):
     """As above, as an exception."""
 
@@ -44,6 +55,33 @@ class Unpicklable(Exception):
 
 def fail_with(error):
     raise error
+
+
+class Incomparable:
+    """Like an array: what `==` returns has no truth."""
+
+    def __eq__(self, other):
+        raise ValueError("the truth value is ambiguous")
+
+    __hash__ = None
+
+
+class Untellable(Exception):
+    def __str__(self):
+        raise SystemExit
+
+    def __reduce__(self):
+        raise SystemExit
+
+
+def fail_untellably():
+    raise Untellable
+
+
+def fail_at_two(item):
+    if item == 2:
+        raise ValueError("bad rows", Incomparable())
+    return item
 
 
 def fail_with_two(first, second):
@@ -72,6 +110,13 @@ def tell(path) -> None:
     """Tell the test that we are here, through a pipe of its."""
     with Path(path).open("wb", buffering=0) as pipe:
         pipe.write(b"!")
+
+
+async def has_begun(path):
+    """Wait until a task has told; in the coordinator."""
+    from anyio import Path  # not in a worker
+
+    assert await Path(path).read_bytes() == b"!"
 
 
 def loop_forever(path):
@@ -137,6 +182,12 @@ def echo(value):
     return value
 
 
+def many_arrays(count):
+    import numpy as np  # not in every worker
+
+    return [np.full(8_192, n) for n in range(count)]
+
+
 def kill_self(number):
     os.kill(os.getpid(), number)
     time.sleep(60)
@@ -178,6 +229,11 @@ def keep_each(value):
     return [each[0] for each in kept]
 
 
+def keep_and_sum(values):
+    kept.append(values)
+    return os.getpid(), float(values.sum())
+
+
 def add_in_place(values, mark=None):
     """Change an argument, and die the first time if there is a mark to be made."""
     values += 1
@@ -206,6 +262,89 @@ def child_looks_again(values, told, seen):
         Path(told).read_bytes()
         Path(seen).write_bytes(bytes(values[:1]) + bytes(values[-1:]))
         os._exit(0)
+
+
+def are_one(first, second):
+    return first is second
+
+
+def is_in(first, others):
+    return any(first is other for other in others)
+
+
+def drop_when_told(values, told):
+    """Keep an argument until somebody says so, after the task."""
+
+    def wait(values):
+        Path(told).read_bytes()
+
+    threading.Thread(target=wait, args=(values,)).start()
+
+
+def fork_again_and_again(values, begun):
+    for _ in range(10_000):
+        view = values[1:]
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        os.waitpid(child, 0)
+        if begun:
+            tell(begun)
+            begun = None
+        del view
+
+
+def leave_child(values, told):
+    """Return a forked child that lives until this process ends."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(writer)
+        Path(told).write_bytes(b"!")
+        os.read(reader, 1)
+        os._exit(int(values.sum()) == len(values))
+    os.close(reader)
+    Path(told).read_bytes()
+    return child
+
+
+def keep_the_interrupt(begun):
+    try:
+        loop_forever(begun)
+    except BaseException as error:
+        kept.append(error)
+        raise
+
+
+class RaisesAgain:
+    """Raises what is kept where Python can only print it."""
+
+    def __del__(self):
+        raise kept[-1]
+
+
+def raise_again_and_go_on(seconds):
+    RaisesAgain()
+    spin(seconds)
+    return os.getpid()
+
+
+def descriptors_and_maps(pid):
+    """Return where the descriptors of a process lead, and its mappings."""
+    process = Path(f"/proc/{pid}")
+    links = " ".join(str(fd.readlink()) for fd in (process / "fd").iterdir())
+    return links, (process / "maps").read_text().splitlines()
+
+
+CONSTANT = b"x" * 1_000_000
+
+
+def constant(_):
+    return CONSTANT
+
+
+def pid_and(value):
+    return os.getpid(), value
 
 
 def flood_stderr():

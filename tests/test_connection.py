@@ -235,6 +235,7 @@ async def test_send_eof_comes_after_a_message_that_another_task_is_sending(
             await peer.recv_bytes()
 
 
+@pytest.mark.slow
 async def test_no_task_starves_while_messages_keep_coming(fork, transport) -> None:
     connection, child = aioipc.Pipe(context=fork, transport=transport)
     process = aioipc.Process(

@@ -47,6 +47,44 @@ def test_fan_out() -> None:
     ]
 
 
+def test_large_data() -> None:
+    assert run("large_data.py") == [
+        "there: True",
+        "and back: 1 from 0",
+        "in shared memory: True",
+        "kept: True",
+    ]
+
+
+def test_existing_code() -> None:
+    assert run("existing_code.py") == [
+        "done while we have the lock: 0",
+        "[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]",
+        "tasks done: 10",
+        "meanwhile the loop was free: True",
+    ]
+
+
+def test_priority_pipeline() -> None:
+    assert run("priority_pipeline.py") == [
+        "6 jobs wait; the urgent ones came last",
+        "two workers begin with payment 1 and payment 2",
+        "the worker at payment 1 is killed: exit code -9",
+        "worker C begins payment 1",
+        "6 jobs are done, so many times each: [1, 1, 1, 1, 1, 1]",
+    ]
+
+
+def test_remote_workers() -> None:
+    *lines, last = run("remote_workers.py")
+    assert last == "1 refused"
+    sums = {n: sum(k * k for k in range(n)) for n in range(1000, 6000, 1000)}
+    assert sorted(lines) == sorted(
+        ["a worker says: digest sent was rejected"]
+        + [f"the sum of {n} squares is {total}" for n, total in sums.items()]
+    )
+
+
 @pytest.mark.parametrize(
     "path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name
 )

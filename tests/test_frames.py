@@ -161,7 +161,7 @@ routes = st.lists(st.booleans(), min_size=1, max_size=5)
 
 
 @given(messages, pieces, routes)
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @example([(b"", frame(b""))] * 3, [1], [True])
 def test_any_split_by_feed_and_room_gives_the_same_messages(
     sent, sizes, by_room
@@ -176,7 +176,7 @@ def test_any_split_by_feed_and_room_gives_the_same_messages(
 
 
 @given(messages, pieces, routes, st.data())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_any_prefix_gives_the_messages_that_are_whole(
     sent, sizes, by_room, data
 ) -> None:
@@ -195,7 +195,6 @@ def test_any_prefix_gives_the_messages_that_are_whole(
 
 
 @given(messages.filter(bool), st.binary(max_size=20))
-@settings(deadline=None)
 def test_missing_leads_to_the_end_of_one_frame_and_never_beyond(sent, more) -> None:
     (body, wire), decoder, offset = sent[0], FrameDecoder(), 0
     while not decoder.frames:
@@ -389,7 +388,7 @@ def test_the_rest_of_a_large_body_and_the_next_frames_come_in_one_piece() -> Non
     st.lists(st.integers(1, LARGE), min_size=1, max_size=5),
     routes,
 )
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @example(4, [4, 11, LARGE], [True])  # as Connection writes it: the header by itself
 @example(4, [1, 1, 1, 1, 1, LARGE], [True])
 def test_a_large_pickled_bytes_is_the_same_whatever_the_splits(

@@ -1,8 +1,10 @@
 """What goes to a worker is the plain object, and what comes back is as it was."""
 
 import asyncio
+import collections
 import dataclasses
 import errno
+import functools
 import multiprocessing
 import os
 import pickle
@@ -15,6 +17,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.managers import SyncManager
+from unittest.mock import Mock
 
 import anyio
 import anyio.lowlevel
@@ -225,15 +228,28 @@ async def test_a_plain_process_gets_the_plain_object_also_inside_ones_own(
     assert args == (one, {"name": "builtins.str", "tool": one})
 
 
-@pytest.mark.parametrize("context", ["forkserver", "spawn"], indirect=True)
 async def test_in_an_object_of_ones_own_it_arrives_by_our_process_too(
     context,
 ) -> None:
     async with aioipc.Queue(context=context) as queue:
         job = peers.Job("name", queue)
-        async with worker(peers.tell_shape, job, context=context) as report:
-            args, _ = await report.recv()
+        target = functools.partial(peers.tell_shape, tool=job)
+        async with worker(target, job, context=context) as report:
+            args, kwargs = await report.recv()
+        async with worker(job.tell, context=context) as report:
+            assert await report.recv() == args[0]
+        assert job.tool is queue
     assert args == ({"name": "builtins.str", "tool": PLAIN_TYPES["AsyncQueue"]},)
+    assert kwargs == {"tool": args[0]}
+
+
+async def test_what_a_process_object_has_is_converted_when_it_starts(fork) -> None:
+    mine, theirs = aioipc.Pipe(context=fork)
+    job = peers.Job("name", None)
+    process = fork.Process(target=job.tell, args=(theirs,))
+    job.tool = aioipc.Lock(context=fork)
+    async with mine, aioipc.wrap(process):
+        assert (await mine.recv())["tool"] == "multiprocessing.synchronize.Lock"
 
 
 async def test_the_awaitable_can_be_used_on_after_a_plain_process_got_it(
@@ -282,6 +298,140 @@ def test_plain_leaves_what_is_not_ours_alone(value) -> None:
     found = plain(value)
     assert found == value
     assert type(found) is type(value)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Frozen:
+    inner: object
+
+
+class Slotted:
+    __slots__ = ("__dict__", "_inner")
+
+    def __init__(self, inner) -> None:
+        self._inner = inner
+        self.other = "other"
+
+    def inner(self) -> object:
+        return self._inner
+
+
+class Items(list):
+    """One's own kind of list."""
+
+
+Pair = collections.namedtuple("Pair", ["first", "second"])  # noqa: PYI024
+
+HOLDERS = {
+    "partial": (lambda it: functools.partial(print, it), lambda v: v.args[0]),
+    "keyword": (lambda it: functools.partial(print, a=it), lambda v: v.keywords["a"]),
+    "method": (lambda it: Slotted(it).inner, lambda v: v()),
+    "dataclass": (Point, lambda v: v.x),
+    "frozen": (Frozen, lambda v: v.inner),
+    "slots": (Slotted, lambda v: v.inner()),
+    "namedtuple": (lambda it: Pair(1, it), lambda v: v.second),
+    "set": (lambda it: {it}, lambda v: next(iter(v))),
+    "frozenset": (lambda it: frozenset([it]), lambda v: next(iter(v))),
+    "deque": (lambda it: collections.deque([1, it], 2), lambda v: v[1]),
+    "defaultdict": (
+        lambda it: collections.defaultdict(list, a=[it]),
+        lambda v: v["a"][0],
+    ),
+    "key": (lambda it: {it: 1}, lambda v: next(iter(v))),
+    "list": (lambda it: Items([it]), lambda v: v[0]),
+    "deep": (
+        lambda it: Point([functools.partial(print, Slotted((it,)))]),
+        lambda v: v.x[0].args[0].inner()[0],
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "look"), HOLDERS.values(), ids=HOLDERS)
+def test_plain_finds_an_awaitable_in(make, look, fork) -> None:
+    lock = aioipc.Lock(context=fork)
+    value, nothing = make(lock), make("nothing")
+    found, both = plain(value), plain([nothing, value])
+    assert look(found) is lock.sync
+    assert look(value) is lock
+    assert type(found) is type(value)
+    assert both[0] is nothing
+    assert look(both[1]) is lock.sync
+
+
+def test_a_method_of_an_awaitable_is_the_plain_ones(fork) -> None:
+    lock = aioipc.Lock(context=fork)
+    acquire, release = plain((lock.acquire, lock.release))
+    assert acquire() is True
+    release()
+    assert acquire.__self__ is lock.sync._semlock
+
+
+class Single:
+    """Of which there is one."""
+
+    instance = None
+
+    def __new__(cls):
+        cls.instance = cls.instance or super().__new__(cls)
+        return cls.instance
+
+
+class Uncopied(dict):
+    def __copy__(self):
+        return self
+
+
+class Checked:
+    """Takes nothing that is not what it wants, and shows it by a property."""
+
+    def __init__(self, inner) -> None:
+        self.__dict__["inner"] = inner
+
+    @property
+    def inner(self) -> object:
+        return self.__dict__["inner"]
+
+    def __setattr__(self, name, value) -> None:
+        raise TypeError(f"{value} is not what it wants")
+
+
+def test_plain_changes_nothing_that_it_was_given(fork) -> None:
+    lock = aioipc.Lock(context=fork)
+    single, uncopied, checked = Single(), Uncopied(lock=lock), Checked(lock)
+    single.lock = lock
+    found = plain([single, uncopied, checked])
+    assert single.lock is uncopied["lock"] is checked.inner is lock
+    assert found[0].lock is found[2].inner is lock.sync
+    assert found[1] is uncopied
+
+
+def test_plain_keeps_what_refers_to_itself_in_shape(fork) -> None:
+    lock = aioipc.Lock(context=fork)
+    parent, child = Point({}), Point(lock)
+    parent.x["child"], child.parent = child, parent
+    found = plain(parent)
+    assert found.x["child"].parent is found is not parent
+    assert found.x["child"].x is lock.sync
+    child.x = None
+    assert plain(parent) is parent
+    long: list = []
+    for _ in range(10_000):
+        long = [long]
+    assert plain([long, lock])[0] is long
+
+
+def test_plain_leaves_alone_whose_copy_would_be_more_than_its_attributes(fork) -> None:
+    class Deleted(Slotted):
+        def __del__(self) -> None:
+            pass
+
+    class Reduced(Slotted):
+        def __getstate__(self) -> None:
+            pass
+
+    lock = aioipc.Lock(context=fork)
+    for value in (Deleted(lock), Reduced(lock), lambda: lock, Mock(spec=dict)):
+        assert plain(value) is value
 
 
 def test_plain_does_not_change_the_callers_containers(fork) -> None:

@@ -4,6 +4,8 @@ import contextlib
 import copyreg
 import functools
 import pickle
+import threading
+import time
 from multiprocessing.reduction import ForkingPickler
 
 import pytest
@@ -15,8 +17,10 @@ from aioipc.wire.pickles import (
     Pickler,
     TooLarge,
     dumps_large,
+    dumps_small,
     loads,
     loads_large,
+    new_pickler,
 )
 
 MB = 1 << 20
@@ -58,7 +62,7 @@ ONE_FOR_ALL = Pickler()
 
 
 @given(objects)
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_plain_pickle_loads_what_one_pickler_makes_of_any_object(obj) -> None:
     pickled = ONE_FOR_ALL.dumps(obj)
     assert isinstance(pickled, bytes)
@@ -122,6 +126,30 @@ def test_a_reduce_that_fails_to_pickle_with_the_same_pickler() -> None:
     assert pickle.loads(whole(pickler.dumps([Nested(), 1]))) == ["survived", 1]
 
 
+def test_other_threads_run_while_a_large_graph_is_pickled() -> None:
+    over, turns = threading.Event(), 0
+
+    def take_turns() -> None:
+        nonlocal turns
+        while not over.is_set():
+            turns += 1
+            time.sleep(0)  # lets go of the GIL, and asks for it
+
+    graph = [{"n": n} for n in range(600_000)]
+    thread = threading.Thread(target=take_turns)
+    thread.start()
+    try:
+        while not turns:
+            time.sleep(0)
+        before = turns
+        dumps_large(graph)
+        during = turns - before
+    finally:
+        over.set()
+        thread.join()
+    assert during > 2  # or 1, where the pickler never lets go of the GIL
+
+
 # Failure leaves it usable
 
 
@@ -172,6 +200,21 @@ def test_after_too_large_the_next_object_is_pickled(obj) -> None:
             pickler.dumps(obj)
         assert pickler.dumps(["next"]) == pickle.dumps(["next"])
         assert pickle.loads(whole(pickler.dumps(b"y" * MB))) == b"y" * MB
+
+
+@pytest.mark.parametrize(
+    "kind", [bytes, bytearray, lambda size: pickle.PickleBuffer(bytearray(size))]
+)
+def test_what_is_joined_may_be_bounded_in_bytes(kind) -> None:
+    new = functools.partial(new_pickler, protocol=5)
+    pickler = Pickler(new, most=MB)
+    for _ in range(2):
+        with pytest.raises(TooLarge):
+            pickler.dumps([kind(MB)])
+        with pytest.raises(TooLarge):
+            dumps_small([kind(MB)], new, MB)
+        for pickled in (pickler.dumps([kind(MB // 2)]), dumps_small([kind(9)], new, 9)):
+            assert pickle.loads(whole(pickled))
 
 
 def test_too_large_stops_early() -> None:
@@ -278,6 +321,11 @@ def test_sharing_within_a_large_object_is_kept() -> None:
     shared = [b"x" * MB]
     copy = loads_large(b"".join(dumps_large([shared, shared])))
     assert copy[0] is copy[1]
+
+
+def test_a_large_pickle_may_start_anywhere() -> None:
+    pickled = b"".join(dumps_large(LARGE_OBJECTS["nested"]))
+    assert loads_large(b"a table" + pickled, 7) == LARGE_OBJECTS["nested"]
 
 
 def test_a_large_pickle_cut_short_is_an_error_at_every_place() -> None:

@@ -16,26 +16,8 @@ import pool_tasks as tasks
 import pytest
 
 import aioipc
-from aioipc.pool.pool import usable_cpus
-
-
-@pytest.fixture
-async def pool(fork):
-    async with aioipc.WorkerPool(2, mp_context=fork, grace=0.2) as pool:
-        yield pool
-
-
-@pytest.fixture
-def begun(tmp_path):
-    """Where a task tells that it has begun."""
-    path = tmp_path / "begun"
-    os.mkfifo(path)
-    return path
-
-
-async def has_begun(path) -> None:
-    assert await anyio.Path(path).read_bytes() == b"!"
-
+from aioipc.pool.limits import usable_cpus
+from aioipc.worker.isolation import resident
 
 # Calls
 
@@ -152,7 +134,7 @@ async def test_no_task_waits_behind_a_long_one(pool, begun) -> None:
     handles = [pool.submit(tasks.echo_or_hang, n) for n in range(50)]
     handles.insert(10, hanging := pool.submit(tasks.echo_or_hang, begun))
     with anyio.fail_after(10):
-        await has_begun(begun)
+        await tasks.has_begun(begun)
         for n, handle in enumerate(handles):
             if handle is not hanging:
                 assert await handle == n - (n > 10)
@@ -195,7 +177,7 @@ async def test_a_cancelled_run_stops_the_work(
     pool = served_pool
     async with anyio.create_task_group() as group:
         group.start_soon(pool.options(on_cancel=on_cancel).run, function, begun)
-        await has_begun(begun)
+        await tasks.has_begun(begun)
         (pid,) = [member.pid for member in pool._crew.members.values()]
         group.cancel_scope.cancel()
     with anyio.fail_after(10):
@@ -224,7 +206,7 @@ async def test_an_abandoned_task_runs_on(pool, begun, tmp_path) -> None:
     async with anyio.create_task_group() as group:
         lasting = pool.options(on_cancel="abandon")
         group.start_soon(lasting.run, tasks.tell_then_touch, begun, mark)
-        await has_begun(begun)
+        await tasks.has_begun(begun)
         group.cancel_scope.cancel()
     await all_idle(pool)
     assert await mark.exists()
@@ -235,7 +217,7 @@ async def test_a_shielded_run_waits_for_the_end(pool, begun, tmp_path) -> None:
     async with anyio.create_task_group() as group:
         shielded = pool.options(on_cancel="shield")
         group.start_soon(shielded.run, tasks.tell_then_touch, begun, mark)
-        await has_begun(begun)
+        await tasks.has_begun(begun)
         group.cancel_scope.cancel()
     with anyio.CancelScope():
         assert await mark.exists()
@@ -244,7 +226,7 @@ async def test_a_shielded_run_waits_for_the_end(pool, begun, tmp_path) -> None:
 @pytest.mark.parametrize("function", [tasks.sleep_forever, tasks.hold_gil])
 async def test_a_task_that_takes_too_long_is_a_timeout(function, pool, begun) -> None:
     async with anyio.create_task_group() as group:
-        group.start_soon(has_begun, begun)
+        group.start_soon(tasks.has_begun, begun)
         with anyio.fail_after(10):
             with pytest.raises(TimeoutError, match=f"task {function.__name__} took"):
                 await pool.options(timeout=0.1).run(function, begun)
@@ -294,7 +276,7 @@ async def test_the_reply_of_one_cancelled_task_does_not_spare_another(
 
 async def test_a_deadline_does_not_touch_a_task_that_was_cancelled(pool, begun) -> None:
     task = pool.options(timeout=0.05).submit(tasks.hold_gil, begun)
-    await has_begun(begun)
+    await tasks.has_begun(begun)
     task.cancel()
     await all_idle(pool)
     assert task.cancelled()
@@ -303,7 +285,7 @@ async def test_a_deadline_does_not_touch_a_task_that_was_cancelled(pool, begun) 
 
 async def test_a_handle_is_cancelled_at_once(pool, begun) -> None:
     task = pool.submit(tasks.sleep_forever, begun)
-    await has_begun(begun)
+    await tasks.has_begun(begun)
     assert task.started
     assert "running" in repr(task)
     assert task.cancel()
@@ -375,12 +357,22 @@ async def test_a_worker_is_replaced_after_its_tasks(fork) -> None:
     assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [3, 3, 3, 3]
 
 
+async def test_an_interrupt_that_is_printed_later_hits_no_other_task(begun) -> None:
+    async with aioipc.WorkerPool(1, mp_context="forkserver", grace=30) as pool:
+        pid = await pool.run(tasks.pid)
+        task = pool.submit(tasks.keep_the_interrupt, begun)
+        await tasks.has_begun(begun)
+        task.cancel()
+        assert await pool.run(tasks.raise_again_and_go_on, 0.05) == pid
+
+
 async def test_a_worker_that_has_grown_too_large_is_replaced(fork) -> None:
-    limit = 300_000_000
+    own = await anyio.to_thread.run_sync(resident)  # as large a forked worker begins
+    limit = own + 100_000_000
     async with aioipc.WorkerPool(1, mp_context=fork, max_rss=limit) as pool:
         first = await pool.run(tasks.pid)
         assert await pool.run(tasks.pid) == first
-        await pool.run(tasks.keep, 300_000_000)
+        await pool.run(tasks.keep, 200_000_000)
         with anyio.fail_after(10):
             while await pool.run(tasks.pid) == first:
                 pass
@@ -407,13 +399,19 @@ def test_the_default_size_is_the_cpus_that_may_be_used() -> None:
         {"min_workers": -1},
         {"max_workers": 1, "min_workers": 2},
         {"max_tasks_per_worker": 0},
+        {"max_shared_memory": -1},
         {"on_cancel": "nonsense"},
         {"serializer": "nonsense"},
     ],
 )
 def test_wrong_arguments_are_value_errors(arguments) -> None:
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match=r"must (not )?be"):
         aioipc.WorkerPool(**arguments)
+
+
+def test_bytes_are_counted_by_whole_numbers() -> None:
+    with pytest.raises(TypeError, match="float"):
+        aioipc.WorkerPool(max_shared_memory=2e9)  # pyright: ignore[reportArgumentType]
 
 
 async def test_wrong_options_are_value_errors(pool) -> None:
@@ -440,7 +438,7 @@ async def test_leaving_the_block_waits_for_what_was_submitted(fork) -> None:
 async def test_leaving_the_block_has_a_deadline(fork, begun) -> None:
     async with aioipc.WorkerPool(2, mp_context=fork, grace=0.01) as pool:
         task = pool.submit(tasks.hold_gil, begun)
-        await has_begun(begun)
+        await tasks.has_begun(begun)
     with pytest.raises(aioipc.TaskCancelled, match="the pool was closed"):
         await task
 
@@ -449,7 +447,7 @@ async def test_leaving_the_block_by_an_error_kills_at_once(fork, begun) -> None:
     with pytest.raises(ZeroDivisionError):  # noqa: PT012
         async with aioipc.WorkerPool(2, mp_context=fork, grace=1000) as pool:
             task = pool.submit(tasks.hold_gil, begun)
-            await has_begun(begun)
+            await tasks.has_begun(begun)
             raise ZeroDivisionError
     with pytest.raises(aioipc.TaskCancelled):
         await task
@@ -560,7 +558,7 @@ async def test_an_executor_for_existing_code(pool, anyio_backend) -> None:
 async def test_a_cancelled_future_stops_the_work(pool, begun) -> None:
     executor = pool.as_executor()
     future = executor.submit(tasks.sleep_forever, begun)
-    await has_begun(begun)
+    await tasks.has_begun(begun)
     assert future.cancel()
     await anyio.to_thread.run_sync(concurrent.futures.wait, [future], 10)
     await all_idle(pool)

@@ -212,6 +212,7 @@ async def test_a_kill_for_want_of_memory_is_hinted_at(pool, monkeypatch) -> None
     assert "memory" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("retries", [0, 20])
 async def test_each_task_ends_exactly_once_while_workers_are_killed(
     retries, fork

@@ -31,6 +31,7 @@ def wait_for_the_end(pids, seconds=10.0) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("loop", LOOPS)
@@ -230,6 +231,26 @@ if __name__ == "__main__":
 """
     done = run(program, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "closed\n", "")
+
+
+def test_results_that_are_kept_to_the_end_are_let_go_in_silence(tmp_path) -> None:
+    program = """
+import aioipc, anyio
+
+kept = []
+
+async def main():
+    async with aioipc.WorkerPool(1, mp_context="fork") as pool:
+        kept.append(await pool.run(map, bytearray, [1 << 20, 3 << 20]))
+
+def map(function, items):
+    return [function(item) for item in items]
+
+if __name__ == "__main__":
+    anyio.run(main)
+"""
+    done = run(program, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("how", ["None", "io.StringIO()", "open(os.devnull, 'w')"])

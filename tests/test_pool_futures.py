@@ -3,7 +3,6 @@
 import asyncio
 import contextvars
 import gc
-import os
 import sys
 import weakref
 
@@ -17,24 +16,6 @@ from aioipc import TaskCancelled
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
 def anyio_backend(request):
     return "asyncio", {"use_uvloop": request.param}
-
-
-@pytest.fixture
-async def pool(fork):
-    async with aioipc.WorkerPool(2, mp_context=fork, grace=0.2) as pool:
-        yield pool
-
-
-@pytest.fixture
-def begun(tmp_path):
-    """Where a task tells that it has begun."""
-    path = tmp_path / "begun"
-    os.mkfifo(path)
-    return path
-
-
-async def has_begun(path) -> None:
-    await asyncio.to_thread(path.read_bytes)
 
 
 async def test_gather_needs_no_task_for_each(pool) -> None:
@@ -67,7 +48,7 @@ async def test_a_cancelled_gather_stops_the_work(pool, begun) -> None:
         [pool.submit(tasks.echo, n) for n in range(3)],
     )
     gathered = asyncio.gather(running, *pending)
-    await has_begun(begun)
+    await tasks.has_begun(begun)
     gathered.cancel()
     with pytest.raises(asyncio.CancelledError):
         await gathered
@@ -93,7 +74,7 @@ async def test_a_cancelled_task_is_to_gather_what_a_cancelled_future_is(pool) ->
 async def test_the_end_of_the_pool_is_an_error_and_no_cancel(pool, begun) -> None:
     running, pending = pool.submit(tasks.loop_forever, begun), pool.submit(tasks.pid)
     gathered = asyncio.gather(running, pending)
-    await has_begun(begun)
+    await tasks.has_begun(begun)
     await pool.aclose(grace=0)
     with pytest.raises(TaskCancelled, match="the pool was closed"):
         await gathered
@@ -102,7 +83,7 @@ async def test_the_end_of_the_pool_is_an_error_and_no_cancel(pool, begun) -> Non
 
 async def test_a_cancelled_gather_waits_for_what_is_shielded(pool, begun) -> None:
     task = pool.options(on_cancel="shield").submit(tasks.tell, begun)
-    await has_begun(begun)
+    await tasks.has_begun(begun)
     gathered = asyncio.gather(task)
     gathered.cancel()
     assert await gathered == [None]
@@ -117,7 +98,7 @@ async def test_wait_and_as_completed(pool, begun) -> None:
     assert quick.result() == 1
     with pytest.raises(RuntimeError, match="is not done"):
         slow.result()
-    await has_begun(begun)
+    await tasks.has_begun(begun)
     slow.cancel()
     calls = [pool.submit(tasks.echo, n) for n in range(5)]
     got = [await call for call in asyncio.as_completed(calls)]
@@ -127,7 +108,7 @@ async def test_wait_and_as_completed(pool, begun) -> None:
 async def test_wait_for_is_in_time(pool, begun) -> None:
     assert await asyncio.wait_for(pool.submit(tasks.echo, 1), 60) == 1
     task = pool.submit(tasks.loop_forever, begun)
-    await has_begun(begun)
+    await tasks.has_begun(begun)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(task, 0.01)
     assert task.cancelled() == (sys.version_info < (3, 12))
@@ -141,7 +122,7 @@ async def test_a_cancelled_shield_leaves_the_task(pool, begun) -> None:
     shielded.cancel()
     with pytest.raises(asyncio.CancelledError):
         await shielded
-    await has_begun(begun)
+    await tasks.has_begun(begun)
     assert await asyncio.shield(task) is None
     assert not task.cancelled()
 

@@ -6,10 +6,12 @@ import itertools
 
 import anyio
 import anyio.lowlevel
+import numpy as np
 import pool_tasks as tasks
 import pytest
 
 import aioipc
+from aioipc.pool.maps import AHEAD_SIZE, UNSEEN
 
 
 @pytest.fixture
@@ -104,6 +106,48 @@ async def test_an_endless_source_is_read_no_further_than_needed(pool) -> None:
         if result == 20_000:
             break
     assert items.read < 1_000_000
+
+
+MB = 1 << 20
+AHEAD_MB = 2 * AHEAD_SIZE // MB  # two workers
+
+LARGE_ITEMS = {
+    "bytes": (len, lambda n: bytes(MB)),
+    "arrays": (len, lambda n: np.ones(MB // 8)),
+    "in lists": (len, lambda n: [np.ones(MB // 8)]),
+    "results": (np.ones, lambda n: MB // 8),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE_ITEMS)
+async def test_no_more_is_read_ahead_than_so_many_bytes(kind, pool) -> None:
+    function, item = LARGE_ITEMS[kind]
+    items = Counted(300)
+    yielded = 0
+    async for _ in pool.map(function, map(item, items)):
+        yielded += 1
+        assert items.read - yielded <= AHEAD_MB
+    assert yielded == 300
+
+
+async def test_of_items_that_are_larger_there_are_two_for_each_worker(pool) -> None:
+    items = Counted(20)
+    yielded = 0
+    async for _ in pool.map(len, ([bytes(10 * MB)] for _ in items)):
+        yielded += 1
+        assert items.read - yielded <= 2 * UNSEEN
+    assert yielded == 20
+
+
+async def test_items_that_become_large_are_noticed_when_they_are_read(pool) -> None:
+    items = Counted(21_000)
+    yielded = 0
+    rows = (b"small" if n < 20_000 else bytes(MB) for n in items)
+    async for _ in pool.map(len, rows):
+        yielded += 1
+        if items.read > 20_000:
+            assert items.read - max(yielded, 20_000) <= 2 * (AHEAD_MB + 128)
+    assert yielded == 21_000
 
 
 async def test_a_failing_item_raises_at_its_place(pool) -> None:

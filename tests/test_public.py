@@ -119,7 +119,9 @@ def test_import_aioipc_imports_nothing_heavy() -> None:
     assert {name for name in loaded if name.startswith("aioipc")} == {"aioipc"}
 
 
-@pytest.mark.parametrize("module", ["aioipc.wire.frames", "aioipc.wire.pickles"])
+@pytest.mark.parametrize(
+    "module", ["aioipc.wire.frames", "aioipc.wire.handshake", "aioipc.wire.pickles"]
+)
 def test_the_wire_is_standard_library_only(module) -> None:
     code = f"""if True:
         import sys, json, {module}, peers
@@ -140,8 +142,9 @@ def test_a_worker_that_got_awaitables_imports_no_event_loop(method) -> None:
             kind(context=context)
             for kind in (aioipc.Queue, aioipc.JoinableQueue, aioipc.SimpleQueue)
         ]
+        locks = [aioipc.Lock(context=context), aioipc.Condition(context=context)]
         worker = context.Process(
-            target=peers.tell_imports, args=(theirs, plain, awaitable, *queues)
+            target=peers.tell_imports, args=(theirs, plain, awaitable, *queues, *locks)
         )
         worker.start()
         theirs.close()
@@ -158,6 +161,8 @@ def test_a_worker_that_got_awaitables_imports_no_event_loop(method) -> None:
         "multiprocessing.queues.Queue",
         "multiprocessing.queues.JoinableQueue",
         "multiprocessing.queues.SimpleQueue",
+        "multiprocessing.synchronize.Lock",
+        "multiprocessing.synchronize.Condition",
     ]
     assert frameworks == []
 
@@ -171,7 +176,7 @@ def drawn_tree() -> dict[str, tuple[str, list[str]]]:
     parents = ["Exception"]
     name = ""
     for line in inspect.getdoc(errors).splitlines():
-        if branch := re.match(r"( +)((?:│ {3})*)[├└]── (\w+) +(.*)", line):
+        if branch := re.match(r"( +)((?:[│ ] {3})*)[├└]── (\w+) +(.*)", line):
             _, bars, name, words = branch.groups()
             depth = 1 + len(bars) // 4
             parents[depth:] = [name]
@@ -188,7 +193,10 @@ def bases_of(name: str) -> set[type]:
     """The foreign bases that the drawing gives to an error."""
     found = set()
     for words in DRAWN[name][1]:
-        dotted = words.partition(":")[0].rstrip(",")
+        dotted, _, remark = words.partition(": since ")
+        if remark and sys.version_info < tuple(map(int, remark.split("."))):
+            continue
+        dotted = dotted.partition(":")[0].rstrip(",")
         module, _, attribute = dotted.rpartition(".")
         if module:
             found.add(getattr(importlib.import_module(module), attribute))

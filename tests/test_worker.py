@@ -13,16 +13,8 @@ import struct
 import pool_tasks as tasks
 import pytest
 
-from aioipc.wire.tasks import (
-    COOKIE_SIZE,
-    NO_TASK,
-    Kind,
-    MessageDecoder,
-    decode_batch,
-    encode_batch,
-    encode_call,
-    encode_header,
-)
+from aioipc.wire.messages import COOKIE_SIZE, MessageDecoder, encode_header
+from aioipc.wire.tasks import NO_TASK, Kind, decode_batch, encode_batch, encode_call
 from aioipc.worker.channel import Endpoints
 from aioipc.worker.main import Setup, serve
 
@@ -248,6 +240,25 @@ def test_an_exception_that_cannot_be_pickled_arrives_as_text(forked) -> None:
     assert failure.rebuild() is None
     assert failure.kind.endswith("NotToBePickled")
     assert failure.text == "the reason"
+
+
+def test_an_exception_whose_arguments_cannot_be_compared_arrives(forked) -> None:
+    kind, failure = call(forked, tasks.fail_at_two, 2)
+    rebuilt = failure.rebuild()
+    assert (kind, type(rebuilt), rebuilt.args[0]) == (
+        Kind.ERROR,
+        ValueError,
+        "bad rows",
+    )
+    assert isinstance(rebuilt.args[1], tasks.Incomparable)
+    assert call(forked, abs, -1) == (Kind.VALUE, 1)
+
+
+def test_an_exception_that_ends_what_asks_it_fails_one_task(forked) -> None:
+    kind, failure = call(forked, tasks.fail_untellably)
+    assert (kind, type(failure.rebuild())) == (Kind.ERROR, tasks.Untellable)
+    assert failure.text == "<an exception that can't be printed>"
+    assert call(forked, abs, -1) == (Kind.VALUE, 1)
 
 
 # Messages

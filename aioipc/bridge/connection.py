@@ -210,6 +210,15 @@ class AsyncConnection(Bridged, ObjectStream[T], Generic[T]):
             return True
         return False
 
+    def is_ready(self) -> bool:
+        """Return whether a `recv` would end at once, as `poll()` does.
+
+        :raises ClosedResourceError: if this end is closed
+        """
+        if not self._readable:
+            self._refuse("write-only")
+        return self._receiver.is_ready()
+
     async def send_eof(self) -> None:
         """Tell the peer that no more will come; receiving goes on.
 

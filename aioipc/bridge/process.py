@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
-from aioipc.bridge.handover import plain
-from aioipc.bridge.insides import is_served_by_forkserver
+from aioipc.bridge.insides.processes import hand_over, is_served_by_forkserver
 from aioipc.transport.choice import Transport, check_transport, open_watch
 from aioipc.transport.forks import starting
 from aioipc.transport.loops import NOWHERE, Loop, settle
@@ -64,10 +63,14 @@ class AsyncProcess:
     async def start(self) -> None:
         """Start the process, in a thread.
 
+        Awaitables in its arguments are replaced by the plain objects that they stand
+        for: see `Process`.
+
         If it is cancelled, the process is killed and reaped as soon as it is there, and
         the cancel goes on after that.
         """
         process = self._process
+        hand_over(process)
 
         def start() -> None:
             with starting():
@@ -273,8 +276,16 @@ def Process(  # noqa: N802 - multiprocessing's name
 ) -> AsyncProcess:
     """Return a `multiprocessing.Process` to await.
 
-    Awaitables among the arguments, also in lists, tuples and dicts, arrive in the
-    worker as the plain objects that they stand for.
+    Awaitables among the arguments arrive in the worker as the plain objects that they
+    stand for, however it is started, wherever in the arguments they are: in lists,
+    tuples, dicts, sets, partial functions, in attributes of objects, or of the object
+    whose method is the target. The worker gets copies of what has an awaitable in it,
+    made at the start.
+
+    Under fork a worker has its parent's globals and closures, too, and in these are the
+    awaitables themselves: use their `sync` there. It is the same with the attributes of
+    a Process subclass, and of objects that say themselves how they are pickled or have
+    a `__del__`.
 
     :param grace: seconds between SIGTERM and SIGKILL, when its block is left early
     """
@@ -283,8 +294,8 @@ def Process(  # noqa: N802 - multiprocessing's name
         group,
         target,
         name,
-        plain(tuple(args)),
-        plain(dict(kwargs or {})),
+        tuple(args),
+        dict(kwargs or {}),
         daemon=daemon,
     )
     return AsyncProcess(process, grace=grace, transport=transport)

@@ -23,7 +23,7 @@ import anyio.lowlevel
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from aioipc.bridge.handover import Bridged
-from aioipc.bridge.insides import QueueInsides, Tasks
+from aioipc.bridge.insides.queues import QueueInsides, Tasks
 from aioipc.bridge.pickling import dumps_off_loop
 from aioipc.errors import ClosedResourceError, QueueEmpty, QueueFull, UndeliveredError
 from aioipc.transport.choice import Transport, check_transport

@@ -8,8 +8,6 @@ has ended.
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -23,6 +21,7 @@ from aioipc.cli._report import Run
 from aioipc.cli._standstill import Standstill
 from aioipc.cli._tables import counted
 from aioipc.cli._tally import Tally
+from aioipc.pool.limits import usable_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,15 +70,6 @@ def compare(
         parallel_seconds=parallel_seconds,
         longest_standstill=longest_standstill,
     )
-
-
-def usable_cpus() -> int:
-    """How many CPUs this process may use, which can be fewer than there are."""
-    if sys.version_info >= (3, 13):
-        return os.process_cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _warm_cache(paths: Sequence[str]) -> None:

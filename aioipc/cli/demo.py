@@ -19,9 +19,10 @@ import click
 from rich.console import Console
 
 from aioipc.cli import _progress
-from aioipc.cli._compare import LOOPS, compare, usable_cpus
+from aioipc.cli._compare import LOOPS, compare
 from aioipc.cli._report import as_json
 from aioipc.cli._tables import as_tables, counted, shown
+from aioipc.pool.limits import usable_cpus
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

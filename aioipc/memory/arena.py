@@ -4,17 +4,16 @@ It is a sparse memfd, so it takes memory only where it has been written to, and 
 when the last descriptor and the last mapping of it have gone, whoever dies.
 """
 
-import mmap
-import os
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from aioipc.memory.copying import Buffer, copy
-from aioipc.memory.slots import Segment, Slots, segment_of
+from aioipc.memory.file import File
+from aioipc.memory.slots import Slots, segment_of
 
-__all__ = ["Arena", "ArenaStatistics", "memory_of"]
+__all__ = ["Arena", "ArenaStatistics"]
 
 
 class ArenaStatistics(NamedTuple):
@@ -30,59 +29,66 @@ class ArenaStatistics(NamedTuple):
     held: int
 
 
-def memory_of(fd: int) -> int:
-    """Return how many bytes of memory a memfd has; 0 if it is closed."""
-    return os.fstat(fd).st_blocks * 512 if fd >= 0 else 0
-
-
 class Arena:
-    """Slots in a memfd; from any thread.
+    """Slots in a file; from any thread.
 
     A slot has as many owners as have taken or kept it, and is free when all have let it
     go. The other side must not look at it any more then.
 
-    :param fd: of the memfd; `close` closes it
+    :param file: which it closes
     :param limit: bytes of memory
     """
 
-    def __init__(self, fd: int, limit: int) -> None:
-        self._fd = fd
+    def __init__(self, file: File, limit: int) -> None:
+        self._file = file
         self._lock = threading.Lock()
         self._slots = Slots(limit)
         self._owners: dict[int, int] = {}
         self._unowned: deque[int] = deque()  # once for each owner that let go
-        self._mappings: dict[Segment, mmap.mmap] = {}
-        self._size = 0
+        self._opened = [file]  # until we have closed it
 
     def take(self, size: int) -> int | None:
         """Return where a new slot starts, for `write`; None if there is no room."""
+        if not self._opened or not self._file.keep_open():
+            return None
+        try:
+            return self._take(size)
+        finally:
+            self._file.close()
+
+    def _take(self, size: int) -> int | None:
         with self._lock:
             self._free_unowned()
-            taken = self._slots.take(size) if self._fd >= 0 else None
-            if taken is None:
+            start = self._slots.take(size)
+            if start is None:
                 return None
-            start, given_back = taken
+            segment = segment_of(start, size)
             try:
-                if self._slots.end > self._size:
-                    os.ftruncate(self._fd, self._slots.end)
-                    self._size = self._slots.end
-                for slot, written in given_back:
-                    self._give_back(slot, written)
-                self._map(segment_of(start, size))
-            except (OSError, ValueError):  # a limit of this process, or no memory
-                self._slots.free(start)
+                self._file.grow(segment.start + segment.size)
+                self._file.segment(segment)
+            except OSError:  # a limit of this process, or no memory
+                self._slots.untake(start)
                 return None
             self._owners[start] = 1
             return start
 
-    def write(self, start: int, data: Buffer, size: int) -> None:
-        """Write a buffer to a slot that was taken for it; releases the GIL."""
+    def write(self, start: int, data: Any, size: int) -> None:
+        """Write a buffer to a slot that was taken for it.
+
+        It releases the GIL, and first makes room, where `take` counts on that.
+        """
+        from aioipc.memory.copying import copy  # noqa: PLC0415 - a pool begins without
+
+        self._give_back()
         segment = segment_of(start, size)
         with self._lock:
-            mapping = self._map(segment)
-        offset = start - segment.start
-        with memoryview(mapping) as whole, whole[offset : offset + size] as target:
-            copy(data, target)
+            mapping = self._file.segment(segment)
+        copy(data, mapping.address + start - segment.start, size)
+
+    @property
+    def debt(self) -> int:
+        """Bytes of memory that the next `write` has to give back before."""
+        return sum(size for _, size in self._slots.to_give_back)
 
     def keep(self, starts: Iterable[int]) -> None:
         """Become one more owner of each slot."""
@@ -98,38 +104,58 @@ class Arena:
         self._unowned.extend(starts)
 
     def _free_unowned(self) -> None:
-        unowned = self._unowned
+        unowned, owners = self._unowned, self._owners
         while unowned:
             start = unowned.popleft()
-            self._owners[start] -= 1
-            if not self._owners[start]:
-                del self._owners[start]
+            if start not in owners:
+                continue
+            owners[start] -= 1
+            if not owners[start]:
+                del owners[start]
                 self._slots.free(start)
 
     def trim(self) -> None:
-        """Give all memory back, if nothing is in use."""
+        """Give back the memory that is not in use; it can take long."""
         with self._lock:
             self._free_unowned()
-            if self._slots.count or not self._slots.held or self._fd < 0:
-                return
-            self._slots.clear()
-            self._mappings.clear()
-            self._size = 0
-            os.ftruncate(self._fd, 0)
+            self._slots.give_back_all()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        slots = self._slots
+        while slots.to_give_back and self._file.keep_open():
+            try:
+                with self._lock:
+                    if not slots.to_give_back:
+                        return
+                    start, size = slots.to_give_back.pop()
+                left = size
+                with contextlib.suppress(OSError):
+                    self._file.give_back(start, size)
+                    left = 0
+                with self._lock:
+                    slots.gave_back(start, left)
+                if left:  # and so will the others
+                    return
+            finally:
+                self._file.close()
 
     def close(self) -> None:
-        """Take no more buffers; those that are there stay while someone looks."""
-        with self._lock:
-            if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
-                self._mappings.clear()
+        """Take no more buffers; those that are there stay while someone looks.
 
-    def forget(self) -> None:
-        """Close the descriptor, and take no lock; in a fork."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        Without the lock, too: a pool that is garbage ends so, whoever collects it.
+        """
+        with contextlib.suppress(IndexError):  # it was closed before
+            self._opened.pop().close()
+
+    @property
+    def limit(self) -> int:
+        """Bytes of memory that it may have."""
+        return self._slots.limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        self._slots.limit = limit
 
     @property
     def statistics(self) -> ArenaStatistics:
@@ -142,18 +168,4 @@ class Arena:
     @property
     def memory(self) -> int:
         """Bytes of memory that it has, as the kernel says."""
-        return memory_of(self._fd)
-
-    def _map(self, segment: Segment) -> mmap.mmap:
-        mapping = self._mappings.get(segment)
-        if mapping is None:
-            if self._fd < 0:
-                raise BufferError("the arena is closed")
-            mapping = mmap.mmap(self._fd, segment.size, offset=segment.start)
-            self._mappings[segment] = mapping
-        return mapping
-
-    def _give_back(self, start: int, written: int) -> None:
-        segment = segment_of(start, written)
-        mapping = self._map(segment)
-        mapping.madvise(mmap.MADV_REMOVE, start - segment.start, written)
+        return self._file.memory

@@ -4,12 +4,11 @@ A copy by Python's own means holds the GIL: 100 MB would stop an event loop for 
 """
 
 import ctypes
+import pickle
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["Buffer", "copy"]
-
-Buffer = Any
-"""Whatever has the buffer protocol, contiguous; Python 3.12 has a name for it."""
+__all__ = ["copy", "join", "new_bytearray"]
 
 
 class _View(ctypes.Structure):
@@ -31,7 +30,6 @@ class _View(ctypes.Structure):
 
 
 _CONTIGUOUS = 0  # PyBUF_SIMPLE
-_WRITABLE = 1
 
 _get = ctypes.pythonapi.PyObject_GetBuffer
 _get.argtypes = (ctypes.py_object, ctypes.POINTER(_View), ctypes.c_int)
@@ -40,21 +38,45 @@ _release.argtypes = (ctypes.POINTER(_View),)
 _release.restype = None
 
 
-def copy(source: Buffer, target: Buffer) -> None:
-    """Copy all bytes of `source` to the start of `target`; releases the GIL.
+_new = ctypes.pythonapi.PyByteArray_FromStringAndSize
+_new.argtypes = (ctypes.c_char_p, ctypes.c_ssize_t)
+_new.restype = ctypes.py_object
 
-    :raises BufferError: if they are not contiguous, or `target` is too small
+
+def new_bytearray(size: int) -> bytearray:
+    """Return one with nothing particular in it: to write zeros would hold the GIL."""
+    return _new(None, size)
+
+
+def copy(source: Any, address: int, room: int) -> None:
+    """Copy all bytes of `source` to memory; releases the GIL.
+
+    :param source: whatever has the buffer protocol
+    :param room: bytes that there are at `address`
+    :raises BufferError: if it is not contiguous, or there is too little room
     """
-    source_view, target_view = _View(), _View()
-    _get(source, source_view, _CONTIGUOUS)
+    view = _View()
+    _get(source, view, _CONTIGUOUS)
     try:
-        _get(target, target_view, _CONTIGUOUS | _WRITABLE)
-        try:
-            if source_view.size > target_view.size:
-                raise BufferError("the target is too small")
-            # A foreign function, for whose time ctypes lets go of the GIL.
-            ctypes.memmove(target_view.address, source_view.address, source_view.size)
-        finally:
-            _release(target_view)
+        if view.size > room:
+            raise BufferError("there is too little room")
+        # A foreign function, for whose time ctypes lets go of the GIL.
+        ctypes.memmove(address, view.address, view.size)
     finally:
-        _release(source_view)
+        _release(view)
+
+
+def join(pieces: Sequence[Any]) -> bytes | bytearray:
+    """Return the bytes of all pieces in one; releases the GIL.
+
+    :param pieces: whatever has the buffer protocol, and is contiguous
+    """
+    if all(type(piece) is bytes for piece in pieces):
+        return b"".join(pieces)  # lets go of it only where nothing can change
+    views = [pickle.PickleBuffer(piece).raw() for piece in pieces]
+    whole = new_bytearray(sum(view.nbytes for view in views))
+    address = ctypes.addressof((ctypes.c_ubyte * len(whole)).from_buffer(whole))
+    for view in views:
+        copy(view, address, view.nbytes)
+        address += view.nbytes
+    return whole

@@ -15,19 +15,26 @@ import enum
 import pickle
 import struct
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from aioipc.memory.arena import Arena
-from aioipc.memory.bulky import BULKY, MARK, reduce_array
-from aioipc.memory.copying import Buffer
+from aioipc.memory.bulky import BULKY, MARK
 from aioipc.memory.views import Views
-from aioipc.wire.pickles import NewPickler, new_pickler
+from aioipc.wire.parts import BULK
+from aioipc.wire.pickles import loads_from
 
-__all__ = ["Packer", "Parcel", "packing", "size_to_copy", "starts_of", "unpack"]
+__all__ = [
+    "Packer",
+    "Parcel",
+    "is_slow_to_unpack",
+    "size_of_parcel",
+    "starts_of",
+    "unpack",
+]
 
 _COUNT = struct.Struct("!BI")
 _ENTRY = struct.Struct("!QQB")
+_MANY = 64  # to look at that many buffers takes about 1 ms
 
 
 class Form(enum.IntEnum):
@@ -37,6 +44,7 @@ class Form(enum.IntEnum):
     READONLY = 1
     BYTES = 2
     BYTEARRAY = 3
+    ARRAY = 4
 
 
 class Parcel:
@@ -116,22 +124,13 @@ class Packer:
 def _form_of(data: memoryview) -> Form:
     if type(data.obj) is bytes:
         return Form.BYTES
+    if data.readonly:
+        return Form.READONLY
     if type(data.obj) is bytearray:
         return Form.BYTEARRAY
-    return Form.READONLY if data.readonly else Form.WRITABLE
-
-
-def packing(packer: Packer, new: NewPickler | None = None) -> NewPickler:
-    """Return what makes picklers that leave buffers to `packer`.
-
-    :param new: makes one for what the standard pickler can't
-    """
-    if new is not None:
-        return partial(new, protocol=5, buffer_callback=packer.leave_out)
-    reducers = {array.array: reduce_array}
-    return partial(
-        new_pickler, reducers=reducers, protocol=5, buffer_callback=packer.leave_out
-    )
+    if type(data.obj) is array.array:
+        return Form.ARRAY  # seldom itself the value: that copies what it is made of
+    return Form.WRITABLE
 
 
 def starts_of(message: bytes) -> list[int]:
@@ -145,17 +144,30 @@ def _entries_of(message: bytes) -> "list[tuple[int, int, int]]":
     return list(_ENTRY.iter_unpack(message[_COUNT.size : end]))
 
 
-def size_to_copy(message: bytes) -> int:
-    """Return how many bytes `unpack` copies."""
-    return sum(size for _, size, form in _entries_of(message) if form >= Form.BYTES)
+def size_of_parcel(message: bytes) -> int:
+    """Return how many bytes it has, in itself and in buffers."""
+    return len(message) + sum(size for _, size, _ in _entries_of(message))
+
+
+def is_slow_to_unpack(message: bytes) -> bool:
+    """Whether that may take 1 ms: there is much to copy, or many buffers to look at."""
+    entries = _entries_of(message)
+    if len(entries) >= _MANY:
+        return True
+    return sum(size for _, size, form in entries if form >= Form.BYTES) >= BULK
 
 
 def unpack(
-    message: bytes, views: Views, load: Callable[..., Any] = pickle.loads
+    message: bytes,
+    views: Views,
+    load: Callable[[bytes, int, list[Any]], Any] = loads_from,
 ) -> Any:
-    """Load an object whose buffers lie on the other side."""
+    """Load an object whose buffers lie on the other side.
+
+    :param load: what it is given is not copied: the message, and where the pickle is
+    """
     entries = _entries_of(message)
-    buffers: list[Buffer] = []
+    buffers: list[Any] = []
     try:
         # What was appended before an error stays.
         buffers.extend(_buffer(views, *entry) for entry in entries)
@@ -163,10 +175,10 @@ def unpack(
         views.released.extend(start for start, _, _ in entries[len(buffers) :])
         raise
     start = _COUNT.size + len(entries) * _ENTRY.size
-    return load(memoryview(message)[start:], buffers=buffers)
+    return load(message, start, buffers)
 
 
-def _buffer(views: Views, start: int, size: int, form: int) -> Buffer:
+def _buffer(views: Views, start: int, size: int, form: int) -> Any:
     if form == Form.BYTES:
         return views.read(start, size)
     if form == Form.BYTEARRAY:

@@ -122,7 +122,7 @@ class Scheduler:
             return
         worker.move(State.READY)
         worker.since = now
-        self._set_alarm(now + self.sizes.idle)
+        self.tick_at(now + self.sizes.idle)
         self.deaths.clear()
         self._hungry[worker] = None
         if self.ready_workers >= min(self._warm, self.sizes.maximum):
@@ -158,7 +158,7 @@ class Scheduler:
         if not worker.batches:
             worker.draining = worker.spent = False
             worker.since = now
-            self._set_alarm(now + self.sizes.idle)
+            self.tick_at(now + self.sizes.idle)
         if worker.state is _READY and not (worker.draining or worker.leaving):
             self._hungry[worker] = None
 
@@ -189,7 +189,7 @@ class Scheduler:
             self._actions.append(Interrupt(worker, task))
             worker.doomed, worker.deadline = task, math.inf
             worker.kill_at = now + self.sizes.grace
-            self._set_alarm(worker.kill_at)
+            self.tick_at(worker.kill_at)
 
     @staticmethod
     def tail(task: "Call") -> int:
@@ -221,7 +221,7 @@ class Scheduler:
         wait = 0.0 if task.tries < 2 else BACKOFF * 2 ** (task.tries - 2)
         at = now + min(wait, LONGEST_BACKOFF)
         self._later.append((at, task))
-        self._set_alarm(at)
+        self.tick_at(at)
 
     def tick(self, now: float) -> "list[Call]":
         """Note the time, and return the tasks that have used up theirs."""
@@ -247,7 +247,7 @@ class Scheduler:
 
     def tick_at(self, at: float) -> None:
         """Have `tick` called at that time, if not before."""
-        self._set_alarm(at)
+        self.alarm = min(self.alarm, at)
 
     # Questions
 
@@ -475,7 +475,7 @@ class Scheduler:
     def _start(self, now: float) -> None:
         self._started += 1
         worker = self.workers[self._started] = Worker(self._started, now)
-        self._set_alarm(now + self.sizes.start)
+        self.tick_at(now + self.sizes.start)
         self._actions.append(Start(worker))
 
     def _dismiss(self, worker: Worker) -> None:
@@ -511,7 +511,4 @@ class Scheduler:
     def _set_deadline(self, worker: Worker, now: float) -> None:
         timeout = worker.sent[0].options.timeout if worker.sent else None
         worker.deadline = math.inf if timeout is None else now + timeout
-        self._set_alarm(worker.deadline)
-
-    def _set_alarm(self, at: float) -> None:
-        self.alarm = min(self.alarm, at)
+        self.tick_at(worker.deadline)

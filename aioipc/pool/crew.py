@@ -19,7 +19,7 @@ from multiprocessing.context import BaseContext
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aioipc.bridge.insides import end_line_for_resource_tracker
+from aioipc.bridge.insides.processes import end_line_for_resource_tracker
 from aioipc.errors import (
     ClosedResourceError,
     TaskCancelled,
@@ -27,9 +27,8 @@ from aioipc.errors import (
     WorkerStartError,
     how_it_ended,
 )
-from aioipc.memory.arena import Arena
 from aioipc.memory.bulky import MARK
-from aioipc.memory.parcels import size_to_copy, starts_of, unpack
+from aioipc.memory.parcels import is_slow_to_unpack, size_of_parcel, starts_of, unpack
 from aioipc.memory.views import Views
 from aioipc.pool import _actions as actions
 from aioipc.pool._scheduler import INTENSITY, PERIOD, Scheduler, Sizes
@@ -43,12 +42,13 @@ from aioipc.pool.outcomes import (
     error_of,
     load_failure,
 )
+from aioipc.pool.sharing import SharedMemory, close_views
 from aioipc.pool.task import Call, PoolTask
 from aioipc.transport.forks import forget_in_forks
 from aioipc.transport.loops import AsyncioLoop, Loop, Timer
 from aioipc.transport.spin import Spin
 from aioipc.transport.threads import Job, run_in_thread
-from aioipc.wire.parts import BULK, LARGE
+from aioipc.wire.parts import LARGE
 from aioipc.wire.pickles import NewPickler, loads, loads_large
 from aioipc.wire.tasks import NO_TASK, Kind, decode_slots
 
@@ -67,7 +67,7 @@ class Launch(NamedTuple):
 
     :ivar setup: arguments of `aioipc.worker.main.Setup`
     :ivar pickler: makes one for what the standard pickler can't, if that is wanted
-    :ivar max_shared_memory: bytes, for large buffers of arguments
+    :ivar max_shared_memory: bytes, for large buffers
     """
 
     context: BaseContext
@@ -87,9 +87,9 @@ class Crew:
 
     def __init__(self, loop: Loop, sizes: Sizes, launch: Launch) -> None:
         self.loop = loop
-        self._arguments = os.memfd_create("aioipc arguments")
-        self.arena = Arena(self._arguments, launch.max_shared_memory)
-        self._outbox = Outbox(loop, self.arena, launch.pickler, self._returned)
+        self.memory = SharedMemory(launch.max_shared_memory)
+        arena = self.memory.arena
+        self._outbox = Outbox(loop, arena, launch.pickler, self._returned)
         self.scheduler = Scheduler(sizes, self._outbox.prepare)
         self.members: dict[Worker, Member] = {}
         self.refusal: str | None = None
@@ -249,6 +249,8 @@ class Crew:
         """Have other numbers of workers."""
         mine = self.scheduler.sizes
         mine.maximum, mine.minimum = sizes.maximum, sizes.minimum
+        self.memory.share_anew(self.members, mine.maximum)
+        self.memory.trim(self.members.values())
         self.scheduler.resized()
         self.pump()
         self._notify()
@@ -277,8 +279,8 @@ class Crew:
             member.abandon()
             for call in self.scheduler.died(worker, 0, monotonic()):
                 call.away = True
+        self.memory.close(idle=not (self.members or self._starts))
         self.members.clear()
-        self.arena.close()
         if self._timer is not None and self.loop.is_current():
             self._timer.cancel()
         error = TaskCancelled("the pool was not closed")
@@ -303,7 +305,6 @@ class Crew:
         for member in self.members.values():
             member.forget()
         self.members.clear()
-        self.arena.forget()
 
     # Actions
 
@@ -334,9 +335,11 @@ class Crew:
 
     def _start(self, worker: Worker) -> None:
         context, setup = self._launch.context, self._launch.setup
+        workers = self.scheduler.sizes.maximum
+        share = self.memory.share_for(worker, self.members, workers)
+        setup = {**setup, "max_shared_memory": share}
         try:
-            # By this one it can't be written to.
-            arena = os.open(f"/proc/self/fd/{self._arguments}", os.O_RDONLY)
+            arena = self.memory.open_arguments()
         except OSError as error:  # no descriptor is left
             self._start_error = error
             self.loop.call_soon(lambda: self._died(worker, None))
@@ -362,7 +365,7 @@ class Crew:
         member = self.members[worker] = Member(
             launched,
             self.loop,
-            self.arena,
+            self.memory.arena,
             lambda: self._handle(worker, member),
             lambda exitcode: self._died(worker, exitcode),
         )
@@ -427,9 +430,11 @@ class Crew:
     def _take_reply(self, call: Call, kind: int, body: bytes, views: Views) -> None:
         load: Callable[[bytes], Any] = loads
         is_large = len(body) >= LARGE
+        if call.size:
+            call.weigh(size_of_parcel(body) if body[0] == MARK else len(body))
         if body[0] == MARK:
             load = partial(unpack, views=views)
-            is_large = is_large or size_to_copy(body) >= BULK
+            is_large = is_large or views.is_slow or is_slow_to_unpack(body)
         if is_large:
             self._take_large_reply(call, kind, body, views)
         else:
@@ -439,21 +444,19 @@ class Crew:
         self, call: Call, kind: int, body: bytes, views: Views
     ) -> None:
         def load() -> Any:
-            try:
-                if body[0] == MARK:
-                    return unpack(body, views, loads_large)
-                return loads_large(body)
-            finally:
-                views.close()
+            if body[0] == MARK:
+                return unpack(body, views, loads_large)
+            return loads_large(body)
 
         def loaded() -> None:
+            close_views(views)
             if not call.done:
-                self._deliver(call, kind, lambda _: job.result(), body)
+                self._deliver(call, kind, lambda _: job.take(), body)
                 self._notify()
 
         views.keep_open()
         job = run_in_thread(load, "loads")
-        job.then(lambda: self.loop.call_soon(loaded))
+        job.then(lambda: self.loop.call_soon(loaded) or close_views(views))
 
     def _deliver(
         self, call: Call, kind: int, load: Callable[[bytes], Any], body: bytes
@@ -471,6 +474,7 @@ class Crew:
         del self.open[call]
         waiter, call.waiter = call.waiter, None
         call.resolve(value)
+        del value  # here, since it goes on below
         if waiter is None:
             pass
         elif self._is_looking:
@@ -507,6 +511,8 @@ class Crew:
         ]
         if member is not None:
             member.close()
+        self.memory.gone(worker, member)
+        self.memory.share_anew(self.members, scheduler.sizes.maximum)
         if exitcode == GUARD_EXIT_CODE and was_starting:
             self._break(WorkerStartError(GUARD_MESSAGE))
         elif scheduler.gives_up:
@@ -607,10 +613,8 @@ class Crew:
 
     def _trim(self) -> None:
         """Give back the memory that was kept for large buffers."""
-        self.arena.trim()
-        for member in self.members.values():
-            if member.views.memory:
-                member.trim()
+        self.memory.share_anew(self.members, self.scheduler.sizes.maximum)
+        self.memory.trim(self.members.values())
         if self.shared_memory:  # a view may be gone by then
             idle = max(self.scheduler.sizes.idle, _TRIM_AGAIN)
             self.scheduler.tick_at(monotonic() + idle)
@@ -618,5 +622,4 @@ class Crew:
     @property
     def shared_memory(self) -> int:
         """Bytes of memory for large buffers, in use or kept for the next ones."""
-        views = (member.views.memory for member in self.members.values())
-        return self.arena.memory + sum(views)
+        return self.memory.held(member.views for member in self.members.values())

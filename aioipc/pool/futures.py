@@ -12,7 +12,7 @@ from contextvars import Context, copy_context
 from typing import Any, Self, TypeVar
 
 from aioipc.pool.task import PoolTask, not_done
-from aioipc.transport.loops import AsyncioLoop, Loop
+from aioipc.transport.loops import AsyncioLoop
 
 __all__ = ["FutureTask"]
 
@@ -37,7 +37,7 @@ class FutureTask(PoolTask[T]):
         """Have `fn` called with this when it is done, soon; in `context`."""
         if context is None:
             context = copy_context()
-        self._call.then(_Callback(fn, self, context, self._crew.loop))
+        self._call.then(_Callback(fn, self, context, self._home))
 
     def remove_done_callback(self, fn: Callable[[Self], object], /) -> int:
         """Have `fn` not called any more; return how often it would have been."""
@@ -47,9 +47,7 @@ class FutureTask(PoolTask[T]):
 
     def get_loop(self) -> AbstractEventLoop:
         """Return the event loop that it belongs to."""
-        loop = self._crew.loop
-        assert isinstance(loop, AsyncioLoop)
-        return loop.loop
+        return self._home.loop
 
     def cancel(self, msg: object = None) -> bool:  # noqa: ARG002 - no one sees it
         return super().cancel()
@@ -64,6 +62,12 @@ class FutureTask(PoolTask[T]):
         if not call.done or self.cancelled():
             raise self._make_cancelled_error() if call.done else not_done(self)
         return call.result()
+
+    @property
+    def _home(self) -> AsyncioLoop:
+        loop = self._crew.loop
+        assert isinstance(loop, AsyncioLoop)  # or the task was not made by it
+        return loop
 
     def _make_cancelled_error(self) -> CancelledError:
         return CancelledError(self._cancel_message)
@@ -83,7 +87,7 @@ class _Callback:
         function: Callable[[Any], object],
         task: FutureTask[Any],
         context: Context,
-        loop: Loop,
+        loop: AsyncioLoop,
     ) -> None:
         self.function = function
         self._task = task

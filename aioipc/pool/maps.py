@@ -2,6 +2,10 @@
 
 Items are read as results are taken: what is read and not yet yielded is bounded. Items
 that take little time travel in chunks of about `CHUNK_TIME`, measured as they go.
+
+Note to the next reader. What is bounded is memory, and no one says how much an item
+takes. An array does, when it is read, but not what is made of it; so what comes back is
+weighed, with what was sent for it. Until the first of it is there, little is sent.
 """
 
 import sys
@@ -15,9 +19,10 @@ import anyio
 
 from aioipc.abc import Items, MapOptions, Results
 from aioipc.errors import TaskCancelled, TaskError
+from aioipc.memory.bulky import size_of
 from aioipc.pool.outcomes import error_of
 from aioipc.pool.task import name_of
-from aioipc.worker.chunks import ChunkResult, call_each
+from aioipc.worker.chunks import ChunkResult, call_each, call_each_row
 
 if TYPE_CHECKING:
     from aioipc.pool.crew import Crew
@@ -36,8 +41,21 @@ CHUNK_LIMIT = 8_192
 AHEAD = 8
 """Chunks for each worker that are under way or wait to be yielded, at most."""
 
+CHUNK_SIZE = 1 << 22
+"""Bytes of arguments and results in a chunk, at most, unless one item has more.
+
+With less, threads that copy a chunk take longer to start than to copy.
+"""
+
+AHEAD_SIZE = 1 << 24
+"""Bytes for each worker that are under way or wait to be yielded, at most."""
+
+UNSEEN = 2
+"""Chunks for each worker before one has come back, and items however large they are."""
+
 _GROWTH = 8  # a chunk is at most so many times as long as the one before
-_LEARNING = 0.5  # the weight of a new measurement
+_LEARNING = 0.5  # how much a new measurement counts
+_STEP = 128  # items that are read without a look at one of them
 
 
 class MapResults(Results[Any]):
@@ -68,12 +86,14 @@ class MapResults(Results[Any]):
         self._buffersize = how.buffersize
         self._workers = crew.scheduler.sizes.maximum
         self._on_change = _weakly(self._go_on)
-        self._source = _open(crew, iterables, self._on_change)
+        self._weigh = _size_of_row if self._unpack else size_of
+        self._source = _open(crew, iterables, self._on_change, self._weigh)
         self._ready: deque[Any] = deque()
         self._chunks: deque[Call] = deque()  # under way, and done but not looked at
         self._error: BaseException | None = None  # to be raised behind `_ready`
         self._under_way = 0  # items that have been read and not yielded
         self._each: float | None = None  # seconds that an item takes
+        self._weight = 1.0  # bytes of an item and its result
         self._size = 1  # of the next chunk
         self._key = object()  # what its chunks are measured by
         self._measured: set[int] = set()  # chunks under way that have been
@@ -151,20 +171,29 @@ class MapResults(Results[Any]):
             if not items:
                 return
             self._begin(items)
+            self._weight = max(self._weight, self._weigh(items[-1]))
 
     def _room(self) -> int:
         """How many items the next chunk may have."""
-        if len(self._chunks) >= AHEAD * self._workers:
+        chunks = UNSEEN if self._each is None else AHEAD
+        if len(self._chunks) >= chunks * self._workers:
             return 0
+        ahead = self._under_way + len(self._ready)
+        most = int(AHEAD_SIZE * self._workers / self._weight)
+        left = max(most, UNSEEN * self._workers) - ahead
+        room = min(left, self._size, max(1, int(CHUNK_SIZE / self._weight)))
         if self._buffersize is None:
-            return self._size
-        left = self._buffersize - self._under_way - len(self._ready)
+            return room
         share = max(1, self._buffersize // (2 * self._workers))
-        return min(left, self._size, share)
+        return min(room, self._buffersize - ahead, share)
 
     def _begin(self, items: list[Any]) -> None:
-        how = {"unpack": self._unpack, "go_on": self._goes_on}
-        call = self._crew.submit(call_each, (self._function, items), how, self._options)
+        call = self._crew.submit(
+            call_each_row if self._unpack else call_each,
+            (self._function, *items),
+            {"go_on": self._goes_on},
+            self._options,
+        )
         call.key = self._key
         call.size = len(items)
         self._under_way += len(items)
@@ -183,7 +212,7 @@ class MapResults(Results[Any]):
             waiter.wake()
 
     def _measure(self) -> None:
-        """Take the time of an item from the chunks that are done."""
+        """Take an item's time and weight from the chunks that are done."""
         for call in self._chunks:
             if not call.done or call.number in self._measured:
                 continue
@@ -194,6 +223,10 @@ class MapResults(Results[Any]):
                 self._each = (
                     each if known is None else known + _LEARNING * (each - known)
                 )
+            if call.weight:
+                each, known = call.weight / call.size, self._weight
+                # What is heavier counts at once.
+                self._weight = max(1.0, each, known + _LEARNING * (each - known))
         if self._each is not None and self._options.timeout is None:
             wanted = int(CHUNK_TIME / max(self._each, 1e-9))
             self._size = max(1, min(wanted, CHUNK_LIMIT, self._size * _GROWTH))
@@ -270,24 +303,37 @@ def _weakly(method: Callable[[], None]) -> Callable[[], None]:
     return call
 
 
+def _size_of_row(row: Any) -> int:
+    """Return the bytes of the arguments that an item is, as far as they tell."""
+    return sum(map(size_of, row)) if type(row) in {tuple, list} else 0
+
+
 class _Source:
     """Items of ordinary iterables."""
 
-    def __init__(self, items: Iterable[Any]) -> None:
+    def __init__(self, items: Iterable[Any], weigh: Callable[[Any], int]) -> None:
         self._items = iter(items)
+        self._weigh = weigh
         self.ended = False
         self.error: BaseException | None = None
 
     def take(self, count: int) -> list[Any]:
-        """Return the next items, `count` at most; none at the end."""
+        """Return the next items, `count` at most; none at the end.
+
+        They are fewer where they turn out to be large.
+        """
         taken: list[Any] = []
-        try:
-            taken.extend(islice(self._items, count))
-        except Exception as error:  # noqa: BLE001 - to be raised at its place
-            self.error = error
-            self.ended = True
-        if len(taken) < count:
-            self.ended = True
+        while len(taken) < count:
+            wanted = min(count, len(taken) + _STEP)
+            try:
+                taken.extend(islice(self._items, wanted - len(taken)))
+            except Exception as error:  # noqa: BLE001 - to be raised at its place
+                self.error = error
+            if len(taken) < wanted:
+                self.ended = True
+                break
+            if self._weigh(taken[-1]) > CHUNK_SIZE // _STEP:
+                break
         return taken
 
     def close(self) -> None:
@@ -351,11 +397,15 @@ class _AsyncSource:
 
 
 def _open(
-    crew: "Crew", iterables: tuple[Items[Any], ...], on_item: Callable[[], None]
+    crew: "Crew",
+    iterables: tuple[Items[Any], ...],
+    on_item: Callable[[], None],
+    weigh: Callable[[Any], int],
 ) -> _Source | _AsyncSource:
     if not any(map(_is_async, iterables)):
         sync: Any = iterables
-        return _Source(sync[0] if len(sync) == 1 else zip(*sync, strict=False))
+        items = sync[0] if len(sync) == 1 else zip(*sync, strict=False)
+        return _Source(items, weigh)
     if len(iterables) == 1:
         return _AsyncSource(crew, aiter(iterables[0]), on_item)  # type: ignore[arg-type]
     return _AsyncSource(crew, _async_zip(iterables), on_item)

@@ -17,28 +17,29 @@ from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any
 
-from aioipc.bridge.insides import is_served_by_forkserver
+from aioipc.bridge.insides.processes import is_served_by_forkserver
 from aioipc.memory.arena import Arena
+from aioipc.memory.file import File, open_memory
 from aioipc.memory.views import Views
+from aioipc.pool.sharing import close_views, import_all
 from aioipc.transport.choice import open_watch
 from aioipc.transport.forks import starting
 from aioipc.transport.loops import Loop
 from aioipc.transport.threads import run_in_thread
+from aioipc.wire.messages import COOKIE_SIZE, MessageDecoder, encode_header
 from aioipc.wire.parts import IOV_MAX, drop_written
 from aioipc.wire.tasks import (
-    COOKIE_SIZE,
     INLINE,
     NO_TASK,
     Kind,
-    MessageDecoder,
     TaskCall,
     encode_batch,
     encode_call,
-    encode_header,
-    encode_slots,
+    encode_released,
 )
 from aioipc.worker.channel import Endpoints
 from aioipc.worker.main import Setup, serve
+from aioipc.worker.tokens import take_tokens
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -81,8 +82,8 @@ class Launched:
             lifeline, self.lifeline = self._pipe()
             theirs = [tasks, replies, interrupts, lifeline]
             self.tokens = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK)
-            self.crash_log = os.memfd_create("aioipc crash log")
-            self.results = os.memfd_create("aioipc results")
+            self.crash_log = open_memory("aioipc crash log")
+            self.results = open_memory("aioipc results")
             self._oom_kills = oom_kills()
             self.fds += self.tokens, self.crash_log, self.results
             for fd in (tasks, self.replies):
@@ -106,6 +107,8 @@ class Launched:
                 args=(ends, Setup(cookie=self.cookie, is_fork=is_fork, **setup)),
                 daemon=True,  # so that it is no reason for a program not to end
             )
+            if is_fork:
+                import_all()
             with starting():
                 self.process.start()
         except BaseException:
@@ -173,7 +176,7 @@ class Member:
         self._decoder = MessageDecoder(launched.cookie)
         self.messages = self._decoder.messages
         self._cookie = launched.cookie
-        self.views = Views(launched.results)
+        self.views = Views(File(launched.results))
         launched.fds.remove(launched.results)
         self._arena = arena
         self._is_closed = False
@@ -216,10 +219,10 @@ class Member:
 
         :param functions: pickles, by number
         """
-        parts: list[bytes] = []
+        parts: list[bytes | bytearray] = []
         batch: list[TaskCall] = []
         if self.views.released:
-            parts += self._released()
+            parts.append(encode_released(self._cookie, self.views.released))
         for call in calls:
             if call.parcel is not None:
                 self._lend(call.parcel)
@@ -240,13 +243,7 @@ class Member:
 
     def take_tokens(self, count: int) -> int:
         """Take up to `count` tokens, return how many there were."""
-        tokens = self._launched.tokens
-        for taken in range(count):
-            try:
-                os.read(tokens, 8)
-            except BlockingIOError:
-                return taken
-        return count
+        return take_tokens(self._launched.tokens, count)
 
     def take_back(self, call: "Call") -> None:
         """Note that it has not begun a task, and looks at none of its buffers."""
@@ -263,20 +260,23 @@ class Member:
                 known.append(start)
         self._arena.let_go(known)
 
+    @property
+    def shares_memory(self) -> bool:
+        """Whether it has memory of results, or may look at arguments."""
+        return self.views.memory > 0 or any(self._lent.values())
+
+    def limit(self, size: int) -> None:
+        """Have it use so many bytes of memory for results, at most."""
+        self._write([self._header(Kind.LIMIT, size, 0)])
+
     def trim(self) -> None:
-        """Have it give back the memory that no one looks at; when it is idle."""
-        trim = self._header(Kind.TRIM, NO_TASK, 0)
-        self._write([b"".join([*self._released(), trim])])
+        """Have it give back the memory that no one looks at, when it is idle."""
+        released = encode_released(self._cookie, self.views.released)
+        self._write([released + self._header(Kind.TRIM, NO_TASK, 0)])
 
     def _lend(self, parcel: "Parcel") -> None:
         self._arena.keep(parcel.starts)
         self._lent.update(parcel.starts)
-
-    def _released(self) -> list[bytes]:
-        """Return the message that tells it which slots of its own are free."""
-        released = self.views.released
-        body = encode_slots([released.popleft() for _ in range(len(released))])
-        return [self._header(Kind.RELEASED, NO_TASK, len(body)), body]
 
     def interrupt(self, number: int) -> None:
         """Raise an exception in the worker, if it is at that task."""
@@ -305,7 +305,6 @@ class Member:
     def forget(self) -> None:
         """Close our descriptors only: in a fork, the rest is the parent's."""
         self._close_descriptors()
-        self.views.forget()
 
     def _close_descriptors(self) -> None:
         if self._pidfd >= 0:
@@ -324,7 +323,7 @@ class Member:
         self._close_descriptors()
         if not self._is_closed:
             self._is_closed = True
-            self.views.close()
+            close_views(self.views)
 
     def _header(self, kind: Kind, number: int, size: int) -> bytes:
         return encode_header(self._cookie, kind, number, size)
@@ -334,7 +333,7 @@ class Member:
         watch.finish()
         return watch
 
-    def _write(self, parts: list[bytes]) -> None:
+    def _write(self, parts: Sequence[bytes | bytearray]) -> None:
         if not self._unsent and len(parts) == 1:
             parts = self._write_now(parts[0])
             if not parts:
@@ -348,7 +347,7 @@ class Member:
                 )
             self._writing.finish()
 
-    def _write_now(self, message: bytes) -> list[bytes]:
+    def _write_now(self, message: bytes | bytearray) -> list[bytes | bytearray]:
         """Try to write a message; return the rest.
 
         `_flush` would do, but takes 3 % of a lone call longer.

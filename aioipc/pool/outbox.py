@@ -11,8 +11,10 @@ from functools import partial
 from typing import Any
 
 from aioipc.memory.arena import Arena
-from aioipc.memory.parcels import Packer, Parcel, packing
+from aioipc.memory.bulky import leaving_out
+from aioipc.memory.parcels import Packer, Parcel
 from aioipc.pool.outcomes import cannot_send
+from aioipc.pool.sharing import import_all
 from aioipc.pool.task import Call
 from aioipc.transport.loops import Loop
 from aioipc.transport.threads import run_in_thread
@@ -56,17 +58,24 @@ class Outbox:
         self.unsendable: list[tuple[Call, BaseException]] = []
         self._loop = loop
         self._arena = arena
-        self._pickler = pickler
+        self._new = pickler or new_pickler
         self._returned = returned
         self._numbers: dict[Any, int] = {}
         self._packer = Packer(arena)
-        new = packing(self._packer, pickler)
-        self._dumps = partial(dumps_small, new=new) if pickler else Pickler(new).dumps
+        new = leaving_out(self._packer.leave_out, self._new, BULK)
+        self._dumps = (
+            partial(dumps_small, new=new, most=BULK)
+            if pickler
+            else Pickler(new, BULK).dumps
+        )
 
     def prepare(self, call: Call) -> bool:
         """Pickle a call that is to be sent; False if it can't be, now or at all."""
         if call.arguments is not None:
             return True
+        if self.is_busy:  # a class has cancelled a call while it was being pickled
+            self._prepare_in_thread(call)
+            return False
         self.is_busy = True
         function, number = call.function, INLINE
         try:
@@ -75,10 +84,11 @@ class Outbox:
                 number = self._learn(function) if known is None else known
             call.function_number = number
             pickled = self._dumps(call.to_pickle())
-            if isinstance(pickled, list):  # it is long: is it one long `bytes`?
+            if isinstance(pickled, list) and self._arena.limit and call.is_bulky:
                 self._packer.drop()
-                again = self._dumps(call.to_pickle_wrapped())
-                pickled = b"".join(again) if isinstance(again, list) else again
+                pickled = self._dumps(call.to_pickle_wrapped())
+            if isinstance(pickled, list):
+                pickled = b"".join(pickled)
             if self._packer.is_empty:
                 call.arguments = pickled
             else:
@@ -96,12 +106,12 @@ class Outbox:
         """Write the buffers that the pickle has left out."""
         parcel = self._packer.parcel()
         arguments = parcel.table + pickled
-        if parcel.size < BULK:
+        if parcel.size + self._arena.debt < BULK:
             parcel.write()
             call.parcel, call.arguments = parcel, arguments
             return
 
-        def write() -> tuple[Parcel, bytes]:
+        def write() -> tuple[Parcel, bytes | bytearray]:
             parcel.write()
             return parcel, arguments
 
@@ -111,32 +121,38 @@ class Outbox:
         """Return a number for a function, if once is enough to send it."""
         if not _is_by_name(function):
             return INLINE
-        new = self._pickler or new_pickler
-        self.functions.append(b"".join(dumps_large(function, new)))
+        self.functions.append(b"".join(dumps_large(function, self._new)))
         number = self._numbers[function] = len(self.functions) - 1
         return number
 
     def _prepare_in_thread(self, call: Call) -> None:
-        what = call.to_pickle_wrapped()
+        # Where no buffer can be left out, an argument is one with what is in another.
+        takes_buffers = self._arena.limit > 0
+        what = call.to_pickle_wrapped() if takes_buffers else call.to_pickle()
 
-        def dumps() -> tuple[Parcel, bytes]:
+        def dumps() -> tuple[Parcel, bytes | bytearray]:
+            from aioipc.memory.copying import join  # noqa: PLC0415 - brings ctypes
+
             packer = Packer(self._arena)
             try:
-                pieces = dumps_large(what, packing(packer, self._pickler))
+                new = leaving_out(packer.leave_out, self._new)
+                pieces = dumps_large(what, new)
             except BaseException:
                 packer.drop()
                 raise
             parcel = packer.parcel()
             parcel.write()
             table = parcel.table if parcel.starts else b""
-            return parcel, b"".join([table, *pieces])
+            return parcel, join([table, *pieces])
 
         self._leave_to_thread(call, dumps)
 
     def _leave_to_thread(
-        self, call: Call, function: Callable[[], tuple[Parcel, bytes]]
+        self, call: Call, function: Callable[[], tuple[Parcel, bytes | bytearray]]
     ) -> None:
         call.away = True
+        # Not in the thread: the loop would wait for it, if it came to need them, too.
+        import_all()
         job = run_in_thread(function, "dumps")
 
         def prepared() -> None:

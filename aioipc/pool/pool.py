@@ -1,6 +1,5 @@
 """`WorkerPool`: calls of functions in worker processes, awaited."""
 
-import math
 import os
 import warnings
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
+from operator import index
 from time import monotonic, perf_counter
 from typing import Any, Literal, ParamSpec, Self, TypeVar
 
@@ -18,9 +18,11 @@ from aioipc.bridge.handover import plain
 from aioipc.errors import ClosedResourceError, TaskCancelled
 from aioipc.pool._scheduler import Sizes
 from aioipc.pool._states import State
+from aioipc.pool.closures import cloud_pickler
 from aioipc.pool.crew import Crew, Launch
 from aioipc.pool.executor import PoolExecutor
 from aioipc.pool.guard import check_guard
+from aioipc.pool.limits import usable_cpus, usable_memory
 from aioipc.pool.maps import MapResults
 from aioipc.pool.options import OnCancel, Options
 from aioipc.pool.task import Call, PoolTask
@@ -95,7 +97,7 @@ class _Front(Pool):
                 call.waiter = None
                 await _stop(crew, call)
                 raise
-        return call.result()
+        return call.take()
 
     def submit(
         self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
@@ -142,7 +144,9 @@ class WorkerPool(_Front):
         one, else spawn
     :param min_workers: so many are kept, also when there is nothing to do
     :param max_tasks_per_worker: after so many a worker is replaced
-    :param max_rss: bytes of resident memory above which a worker is replaced
+    :param max_rss: bytes of resident memory above which a worker is replaced; what it
+        shares, with the pool or with others that have loaded the same libraries, does
+        not count
     :param idle_timeout: seconds without work after which one above `min_workers` ends
     :param start_timeout: seconds within which a worker must be ready
     :param grace: seconds that an interrupted task has before its worker is killed, and
@@ -151,8 +155,9 @@ class WorkerPool(_Front):
     :param name: in `repr`
     :param serializer: ``"cloudpickle"`` also sends lambdas and closures
     :param max_shared_memory: bytes for large buffers of arguments and results, half for
-        each, kept for the next ones. Where it is not enough, they are pickled. New, and
-        not for tasks that fork
+        each, kept for the next ones while the pool is busy. Where it is not enough,
+        they go through pipes. None for a quarter of the memory that there is, 0 for
+        none
     """
 
     def __init__(
@@ -172,7 +177,7 @@ class WorkerPool(_Front):
         on_cancel: OnCancel = "interrupt",
         name: str | None = None,
         serializer: Serializer = "pickle",
-        max_shared_memory: int = 0,
+        max_shared_memory: int | None = None,
     ) -> None:
         maximum = max_workers if max_workers is not None else usable_cpus()
         if maximum < 1:
@@ -194,10 +199,13 @@ class WorkerPool(_Front):
             "finalizer": finalizer and (finalizer, ()),
             "max_rss": max_rss,
             "may_look": usable_cpus() > 1,
-            "max_shared_memory": max_shared_memory // 2 // maximum,
         }
+        if max_shared_memory is None:
+            max_shared_memory = usable_memory() // 4
+        if index(max_shared_memory) < 0:
+            raise ValueError("max_shared_memory must not be negative")
         self._launch = Launch(
-            _context(mp_context), setup, _pickler(serializer), max_shared_memory // 2
+            _context(mp_context), setup, _pickler(serializer), max_shared_memory
         )
         self._name = name
         self._options = Options(on_cancel=on_cancel)
@@ -370,19 +378,6 @@ async def _stop(crew: Crew, call: Call) -> None:
         crew.cancel(call)
 
 
-def usable_cpus() -> int:
-    """Return how many CPUs this process may use: its affinity and cgroup's quota."""
-    count = len(os.sched_getaffinity(0))
-    try:
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:  # noqa: PTH123
-            quota, period = file.read().split()
-        if quota != "max":
-            count = min(count, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError):
-        pass
-    return max(1, count)
-
-
 def _context(mp_context: BaseContext | str | None) -> BaseContext:
     if mp_context is None:
         methods = get_all_start_methods()
@@ -394,8 +389,8 @@ def _pickler(serializer: Serializer) -> NewPickler | None:
     if serializer == "pickle":
         return None
     if serializer == "cloudpickle":
-        pickler: NewPickler = import_module("cloudpickle").Pickler  # an extra
-        return pickler
+        import_module("cloudpickle")  # an extra, and missed before it is needed
+        return cloud_pickler
     raise ValueError(
         f"serializer must be 'pickle' or 'cloudpickle', not {serializer!r}"
     )

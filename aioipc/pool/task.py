@@ -4,7 +4,8 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from aioipc.errors import TaskCancelled
-from aioipc.memory.bulky import wrapped
+from aioipc.memory.bulky import is_bulky, wrapper
+from aioipc.worker.chunks import call_each_row
 
 if TYPE_CHECKING:
     from aioipc.memory.parcels import Parcel
@@ -27,7 +28,8 @@ class Call:
     :ivar key: what its time is measured by: calls with the same key take about the same
     :ivar arguments: pickled, once it is to be sent
     :ivar parcel: its large buffers, which the pickle leaves out
-    :ivar size: how many items of a map it stands for
+    :ivar size: how many items of a map it stands for; 0 if it is none of a map's
+    :ivar weight: bytes of its arguments and its result; noted for maps only
     :ivar worker: to which it has been sent
     :ivar away: whether it is being pickled by a thread, or its result unpickled
     :ivar done: whether it has an outcome, or none is wanted any more
@@ -52,6 +54,7 @@ class Call:
         "tries",
         "value",
         "waiter",
+        "weight",
         "worker",
     )
 
@@ -69,11 +72,11 @@ class Call:
         self.args = args
         self.kwargs = kwargs or NO_KWARGS  # a dictionary less to be collected
         self.options = options
-        self.arguments: bytes | None = None
+        self.arguments: bytes | bytearray | None = None
         self.parcel: Parcel | None = None
         self.function_number = 0
         self.worker: Worker | None = None
-        self.size = 1
+        self.size = self.weight = 0
         self.tries = 0
         self.away = False
         self.done = False
@@ -104,11 +107,31 @@ class Call:
             return self.args, self.kwargs
         return self.args, self.kwargs, self.function
 
+    @property
+    def is_bulky(self) -> bool:
+        """Whether that makes a difference."""
+        if self._has_rows:
+            return any(any(map(is_bulky, row)) for row in self.args if _is_row(row))
+        return any(map(is_bulky, self.args)) or any(map(is_bulky, self.kwargs.values()))
+
+    @property
+    def _has_rows(self) -> bool:
+        return self.function is call_each_row
+
     def to_pickle_wrapped(self) -> tuple[Any, ...]:
         """Return the same, made so that large `bytes` are left out of the pickle."""
-        args = tuple(map(wrapped, self.args))
-        kwargs = {name: wrapped(value) for name, value in self.kwargs.items()}
+        wrap = wrapper()
+
+        def wrap_row(row: Any) -> Any:
+            return tuple(map(wrap, row)) if _is_row(row) else row
+
+        args = tuple(map(wrap_row if self._has_rows else wrap, self.args))
+        kwargs = {name: wrap(value) for name, value in self.kwargs.items()}
         return args, kwargs, *self.to_pickle()[2:]
+
+    def weigh(self, result: int) -> None:
+        """Note how much its answer and all that was sent for it have weighed."""
+        self.weight = self.bulk + len(self.arguments or b"") + result
 
     def resolve(self, value: Any, error: BaseException | None = None) -> None:
         """Give it its outcome, and wake whoever waits."""
@@ -147,6 +170,14 @@ class Call:
         self._then, self._others = (kept[0], kept[1:]) if kept else (None, None)
         return len(given) - len(kept)
 
+    def take(self) -> Any:
+        """Return or raise the outcome, for the last time.
+
+        What brought it is still under way, and is not to keep a large result.
+        """
+        value, self.value = self.value, None
+        return value if self.error is None else self.result()
+
     def result(self) -> Any:
         """Return or raise the outcome."""
         if self.error is not None:
@@ -155,6 +186,11 @@ class Call:
             finally:
                 del self  # or the traceback would keep it
         return self.value
+
+
+def _is_row(value: Any) -> bool:
+    """Whether a value can be taken apart as often as wanted, if it is a row at all."""
+    return type(value) in {tuple, list}
 
 
 def not_done(task: "PoolTask[Any]") -> RuntimeError:

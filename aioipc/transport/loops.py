@@ -22,8 +22,10 @@ __all__ = [
     "Timer",
     "TrioLoop",
     "current_loop",
+    "current_task",
     "running_loop",
     "settle",
+    "task_name",
 ]
 
 # C, and None where get_running_loop() would raise: this is on every message's path.
@@ -80,15 +82,6 @@ class Loop(ABC):
         """Have `function` called in it, from any thread; False if it is over."""
 
     @abstractmethod
-    def call_together(
-        self, function: Callable[[Any], object], argument: Any, context: Context
-    ) -> None:
-        """Have `function` called soon, and with it all that come until then.
-
-        From within the loop. Many of them cost little more than one.
-        """
-
-    @abstractmethod
     def call_later(self, seconds: float, function: Callable[[], Any]) -> Timer:
         """Have `function` called in it after some time; from within it."""
 
@@ -140,6 +133,10 @@ class AsyncioLoop(Loop):
     def call_together(
         self, function: Callable[[Any], object], argument: Any, context: Context
     ) -> None:
+        """Have `function` called soon, and with it all that come until then.
+
+        From within the loop. Many of them cost little more than one.
+        """
         if not self._together:
             self.loop.call_soon(self._call_together)
         self._together.append((context, function, argument))
@@ -180,11 +177,6 @@ class TrioLoop(Loop):
             return False
         return True
 
-    def call_together(
-        self, function: Callable[[Any], object], argument: Any, context: Context
-    ) -> None:
-        self.call_soon(lambda: context.run(function, argument))
-
     def call_later(self, seconds: float, function: Callable[[], Any]) -> Timer:
         async def call() -> None:
             await self._trio.sleep(seconds)
@@ -221,11 +213,6 @@ class _Nowhere(Loop):
     def call_soon(self, function: Callable[[], Any]) -> bool:  # noqa: ARG002
         return False
 
-    def call_together(
-        self, function: Callable[[Any], object], argument: Any, context: Context
-    ) -> None:
-        raise NotImplementedError
-
     def call_later(self, seconds: float, function: Callable[[], Any]) -> Timer:
         raise NotImplementedError
 
@@ -251,6 +238,19 @@ def current_loop() -> Loop:
         return _in_use.get(id(token)) or TrioLoop(token)
     loop = asyncio.get_running_loop()
     return _in_use.get(id(loop)) or AsyncioLoop(loop)
+
+
+def current_task() -> Any:
+    """Return the task that the caller runs in, of asyncio's or trio's, or None."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        return trio.lowlevel.current_task()
+    return None if running_loop() is None else asyncio.current_task()
+
+
+def task_name(task: Any) -> str:
+    """Return the name of a task of asyncio's or trio's."""
+    return task.get_name() if isinstance(task, asyncio.Task) else task.name
 
 
 def settle(old: Loop, what: str) -> Loop:

@@ -30,6 +30,7 @@ from aioipc.transport.loops import NOWHERE, Loop, running_loop, settle
 from aioipc.transport.threads import Job, run_in_thread
 from aioipc.transport.turns import Turn
 from aioipc.wire.frames import Ending, FrameDecoder, PickledBytes
+from aioipc.wire.handshake import CHALLENGE
 from aioipc.wire.parts import LARGE
 from aioipc.wire.pickles import loads, loads_large
 
@@ -128,7 +129,7 @@ class Receiver(ABC):
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                raise self._decode_error(error, len(frame)) from error
+                raise self._decode_error(error, frame) from error
         finally:
             turn.pass_on()
 
@@ -183,7 +184,7 @@ class Receiver(ABC):
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise self._decode_error(error, len(frame)) from error
+            raise self._decode_error(error, frame) from error
 
     def raise_ending(self) -> None:
         """Raise what ended the stream, if it has ended."""
@@ -244,12 +245,17 @@ class Receiver(ABC):
         try:
             return job.result()
         except BaseException as error:
-            raise self._decode_error(error, len(frame)) from error
+            raise self._decode_error(error, frame) from error
 
-    def _decode_error(self, error: BaseException, size: int) -> DecodeError:
+    def _decode_error(
+        self, error: BaseException, frame: bytes | bytearray | PickledBytes
+    ) -> DecodeError:
+        if isinstance(frame, bytes) and frame.startswith(CHALLENGE):
+            return DecodeError(f"{self._what}: the peer demands an authkey")
         cause = f"{type(error).__name__}: {error}"
         return DecodeError(
-            f"{self._what}: a message of {size} bytes can't be unpickled ({cause})"
+            f"{self._what}: a message of {len(frame)} bytes can't be unpickled "
+            f"({cause})"
         )
 
     def _move(self) -> None:

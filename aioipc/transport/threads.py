@@ -46,19 +46,22 @@ SLICE = 0.05
 class Job(Generic[R]):
     """One call in a thread, and its outcome once it is there."""
 
-    __slots__ = ("_error", "_function", "_lock", "_then", "_value", "done")
+    __slots__ = ("_error", "_function", "_then", "_value", "done")
 
     def __init__(self, function: Callable[[], R]) -> None:
         self._function = function
-        self._lock = threading.Lock()
-        self._then: list[Callable[[], Any]] = []
+        self._then: deque[Callable[[], Any]] = deque()
         self._value: R
         self._error: BaseException | None = None
         self.done = False
 
     def start(self, name: str, *, daemon: bool = True) -> None:
-        """Make the call in a thread of its own."""
-        threading.Thread(target=self.run, name=f"aioipc {name}", daemon=daemon).start()
+        """Make the call in a thread of its own; or here, if there can't be another."""
+        thread = threading.Thread(target=self.run, name=f"aioipc {name}", daemon=daemon)
+        try:
+            thread.start()
+        except RuntimeError:
+            self.run()
 
     def run(self) -> None:
         """Make the call; in the thread."""
@@ -66,20 +69,31 @@ class Job(Generic[R]):
             self._value = self._function()
         except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits
             self._error = error
-        del self._function
-        with self._lock:
-            self.done = True
-            then, self._then = self._then, []
-        for function in then:
-            function()
+        self._end()
+
+    def fail(self, error: BaseException) -> None:
+        """Have it raise an error, instead of making the call."""
+        self._error = error
+        self._end()
 
     def then(self, function: Callable[[], Any]) -> None:
         """Have `function` called when the job is done, in its thread, or now."""
-        with self._lock:
-            if not self.done:
-                self._then.append(function)
+        self._then.append(function)
+        if self.done:
+            self._call_back()
+
+    def _end(self) -> None:
+        del self._function
+        self.done = True
+        self._call_back()
+
+    def _call_back(self) -> None:
+        while self._then:
+            try:
+                function = self._then.popleft()
+            except IndexError:  # another thread is here, too
                 return
-        function()
+            function()
 
     async def wait(self) -> None:
         """Wait for the job; a cancel leaves it running."""
@@ -100,6 +114,12 @@ class Job(Generic[R]):
             raise self._error
         return self._value
 
+    def take(self) -> R:
+        """Return what the call returned, for the last time, or raise what it raised."""
+        value = self.result()
+        del self._value
+        return value
+
 
 def run_in_thread(function: Callable[[], R], name: str) -> Job[R]:
     """Start a thread for one job."""
@@ -109,7 +129,13 @@ def run_in_thread(function: Callable[[], R], name: str) -> Job[R]:
 
 
 class ServiceThread:
-    """Runs jobs one after the other in one thread, which starts at the first."""
+    """Runs jobs one after the other in one thread, which starts at the first.
+
+    To the next reader: a collection of garbage may come in the middle of every method
+    here, and of `Job`'s, and run the `__del__` of something that submits a job to the
+    same thread. So nothing waits for a lock, and each step leaves all in order: first
+    the job is there, and then somebody sees to it that there is a thread.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = f"aioipc {name}"
@@ -120,21 +146,17 @@ class ServiceThread:
     def forget(self) -> None:
         """Be without a thread: it is the parent's; in a forked child."""
         self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._pending = 0
-        self._thread: threading.Thread | None = None
+        self._has_thread = threading.Lock()  # as long as it is held; no one waits
 
     def submit(self, function: Callable[[], R]) -> Job[R]:
-        """Queue a call, behind those that were submitted before."""
+        """Queue a call, behind those that were submitted before.
+
+        The job raises RuntimeError if there can't be another thread. From any thread,
+        and from every `__del__`.
+        """
         job = Job(function)
-        with self._lock:
-            self._pending += 1
-            self._jobs.put(job)
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._serve, name=self._name, daemon=True
-                )
-                self._thread.start()
+        self._jobs.put(job)
+        self._have_thread()
         return job
 
     def check_open(self) -> None:
@@ -147,21 +169,37 @@ class ServiceThread:
         self.closed = True
         self._jobs.put(None)
 
-    def _serve(self) -> None:
-        while True:
+    def _have_thread(self) -> None:
+        """Start the thread, if there is something to do and no one does it."""
+        while not self._jobs.empty() and self._has_thread.acquire(blocking=False):
+            thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
             try:
-                job = self._jobs.get(timeout=LINGER)
-            except queue.Empty:
-                job = None
-            if job is None:
-                with self._lock:
-                    if not self._pending:
-                        self._thread = None
-                        return
+                thread.start()
+            except RuntimeError as error:
+                self._refuse(error)
+                self._has_thread.release()
             else:
-                job.run()
-                with self._lock:
-                    self._pending -= 1
+                return
+
+    def _refuse(self, error: RuntimeError) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                job = self._jobs.get_nowait()
+                if job is not None:
+                    job.fail(error)
+
+    def _serve(self) -> None:
+        try:
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    job = self._jobs.get(timeout=0 if self.closed else LINGER)
+                    if job is not None:
+                        job.run()
+                    del job  # and with it what it returned, which no one may want
+        finally:
+            self._has_thread.release()
+            # For what came just now, and found that there was a thread.
+            self._have_thread()
 
 
 class Lockable(Protocol):
@@ -203,6 +241,7 @@ async def acquire(semaphore: Lockable, thread: ServiceThread) -> None:
         given_up.set()
         job.then(undo)
         raise
+    job.result()
 
 
 class ThreadWatch(Watch):
@@ -228,8 +267,8 @@ class ThreadWatch(Watch):
     async def wait(self) -> None:
         self._check_open()
         self._waiter = waiter = anyio.Event()
-        self._request()
         try:
+            self._request()
             await waiter.wait()
         finally:
             self._waiter = None
@@ -251,9 +290,9 @@ class ThreadWatch(Watch):
             os.write(self._alarm[1], b"!")
             # At once: it only ever waits in poll(). The descriptor may now be closed.
             assert self._thread is not None
-            self._thread.join()
-            for fd in self._alarm:
-                os.close(fd)
+            # Garbage may be collected there, too.
+            if self._thread is not threading.current_thread():
+                self._thread.join()
             self._alarm = None
 
     def forget(self) -> None:
@@ -267,15 +306,24 @@ class ThreadWatch(Watch):
     def _request(self) -> None:
         if self._watching or self._closed:
             return
+        if self._alarm is None:
+            self._alarm = self._start()
         self._watching = True
         self._requests.append(True)
-        if self._alarm is None:
-            self._alarm = os.pipe()
-            self._thread = threading.Thread(
-                target=self._serve, name="aioipc watch", args=self._alarm, daemon=True
-            )
-            self._thread.start()
         os.write(self._alarm[1], b"!")
+
+    def _start(self) -> tuple[int, int]:
+        alarm = os.pipe()
+        self._thread = threading.Thread(
+            target=self._serve, name="aioipc watch", args=alarm, daemon=True
+        )
+        try:
+            self._thread.start()
+        except RuntimeError:  # there can't be another thread
+            for fd in alarm:
+                os.close(fd)
+            raise
+        return alarm
 
     def _on_ready(self) -> None:
         self._watching = False
@@ -288,7 +336,14 @@ class ThreadWatch(Watch):
         if self._waiter is not None:
             self._waiter.set()
 
-    def _serve(self, alarm: int, _: int) -> None:
+    def _serve(self, *alarm: int) -> None:
+        try:
+            self._watch(alarm[0])
+        finally:
+            for fd in alarm:
+                os.close(fd)
+
+    def _watch(self, alarm: int) -> None:
         ring = select.poll()
         ring.register(alarm, select.POLLIN)
         both = select.poll()

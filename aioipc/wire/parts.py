@@ -14,7 +14,10 @@ IOV_MAX = 512
 
 def drop_written(parts: list[memoryview], count: int) -> None:
     """Remove the first `count` bytes."""
-    while parts and count >= len(parts[0]):
-        count -= len(parts.pop(0))
+    whole = 0
+    while whole < len(parts) and count >= len(parts[whole]):
+        count -= len(parts[whole])
+        whole += 1
+    del parts[:whole]
     if count:
         parts[0] = parts[0][count:]

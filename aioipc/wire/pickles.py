@@ -9,6 +9,7 @@ C pickler holds the GIL for the whole graph).
 
 import copyreg
 import io
+import math
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from multiprocessing.reduction import ForkingPickler
@@ -23,6 +24,7 @@ __all__ = [
     "dumps_large",
     "dumps_small",
     "loads",
+    "loads_from",
     "loads_large",
     "new_pickler",
 ]
@@ -33,23 +35,49 @@ _COPY_STEP = 1 << 18
 loads = pickle.loads
 
 
+def loads_from(data: bytes, start: int, buffers: Iterable[Any]) -> Any:
+    """Unpickle what is small.
+
+    :param start: where the pickle starts
+    :param buffers: which it leaves out
+    """
+    return pickle.loads(memoryview(data)[start:], buffers=buffers)
+
+
 class TooLarge(Exception):
     """The object takes too long to be pickled here; use `dumps_large` in a thread."""
 
 
-class _Pieces(list[bytes]):
-    """What a pickler writes to, refusing more than `limit` pieces."""
+class _Pieces(list[Any]):
+    """What a pickler writes to: bytes, and with protocol 5 whatever has a buffer."""
 
-    __slots__ = ("limit",)
+    __slots__ = ()
 
-    def __init__(self, limit: float) -> None:
-        super().__init__()
-        self.limit = limit
-
-    def write(self, piece: bytes) -> None:
+    def write(self, piece: Any) -> None:
+        # In Python, or the pickler would not let go of the GIL until it is done.
         self.append(piece)
-        if len(self) > self.limit:
+
+
+class _FewPieces(_Pieces):
+    """The same, for a loop: it refuses what takes long.
+
+    :param most: bytes that may be copied, when the pieces are put together
+    """
+
+    __slots__ = ("most",)
+
+    def __init__(self, most: float) -> None:
+        super().__init__()
+        self.most = most
+
+    def write(self, piece: Any) -> None:
+        self.append(piece)
+        if len(self) > 1 and (len(self) > _PIECES or self.size >= self.most):
             raise TooLarge
+
+    @property
+    def size(self) -> int:
+        return sum(memoryview(piece).nbytes for piece in self)
 
 
 # What a ForkingPickler copies together for each object; more may be registered later.
@@ -60,7 +88,7 @@ NO_REDUCERS: Mapping[type, Callable[[Any], Any]] = {}
 
 
 NewPickler = Callable[..., pickle.Pickler]
-"""Makes a pickler that writes to a file, as `pickle.Pickler` does."""
+"""Makes a pickler, as `new_pickler` does."""
 
 
 def new_pickler(
@@ -80,13 +108,14 @@ class Pickler:
     """Pickles one object after another.
 
     :param new: makes a pickler that can be used again
+    :param most: bytes in several pieces, or TooLarge is raised; for who joins them
     """
 
     __slots__ = ("_new", "_pieces", "_reducers", "_spare")
 
-    def __init__(self, new: NewPickler = new_pickler) -> None:
+    def __init__(self, new: NewPickler = new_pickler, most: float = math.inf) -> None:
         self._new = new
-        self._pieces = _Pieces(_PIECES)
+        self._pieces = _FewPieces(most)
         self._reducers = len(_registered) + len(_by_copyreg)
         self._spare: pickle.Pickler | None = new(self._pieces)
 
@@ -97,7 +126,7 @@ class Pickler:
         """
         pickler, self._spare = self._spare, None
         if pickler is None:  # we're inside a __reduce__ that pickles by itself
-            return Pickler(self._new).dumps(obj)
+            return Pickler(self._new, self._pieces.most).dumps(obj)
         if len(_registered) + len(_by_copyreg) != self._reducers:
             self._reducers = len(_registered) + len(_by_copyreg)
             pickler = self._new(self._pieces)
@@ -111,22 +140,23 @@ class Pickler:
             self._spare = pickler
 
 
-def dumps_small(obj: object, new: NewPickler) -> list[bytes]:
-    """Return the pickle of `obj` in pieces, by a pickler that is not reused.
+def dumps_small(obj: object, new: NewPickler, most: float) -> bytes | list[bytes]:
+    """Return the pickle of `obj`, as `Pickler.dumps` does, by one that is not reused.
 
     :param new: makes a pickler that writes to a file
+    :param most: bytes in several pieces
     :raises TooLarge: if it would keep the caller for longer than about 1 ms
     """
-    return _dumps(obj, new, _PIECES)
+    pieces = _dumps(obj, new, _FewPieces(most))
+    return pieces[0] if len(pieces) == 1 else pieces
 
 
 def dumps_large(obj: object, new: NewPickler = new_pickler) -> list[bytes]:
     """Return the pickle of `obj` in pieces; for a thread."""
-    return _dumps(obj, new, float("inf"))
+    return _dumps(obj, new, _Pieces())
 
 
-def _dumps(obj: object, new: NewPickler, limit: float) -> list[bytes]:
-    pieces = _Pieces(limit)
+def _dumps(obj: object, new: NewPickler, pieces: _Pieces) -> list[bytes]:
     new(pieces).dump(obj)
     return list(pieces)
 
@@ -134,9 +164,10 @@ def _dumps(obj: object, new: NewPickler, limit: float) -> list[bytes]:
 class _Reader:
     """The file that an unpickler reads, in Python so that the GIL can change hands."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, start: int) -> None:
         self._data = memoryview(data)
-        self._file = io.BytesIO(data)  # shares the bytes
+        self._file = io.BytesIO(data)  # shares the bytes, but would copy a view
+        self._file.seek(start)
 
     def read(self, size: int) -> bytes:
         return self._file.read(size)
@@ -154,9 +185,10 @@ class _Reader:
         return len(source)
 
 
-def loads_large(data: bytes, buffers: Iterable[Any] = ()) -> Any:
+def loads_large(data: bytes, start: int = 0, buffers: Iterable[Any] = ()) -> Any:
     """Unpickle what may be large; for a thread.
 
-    :param buffers: which the pickle leaves out
+    :param start: where the pickle starts
+    :param buffers: which it leaves out
     """
-    return pickle.Unpickler(_Reader(data), buffers=buffers).load()
+    return pickle.Unpickler(_Reader(data, start), buffers=buffers).load()

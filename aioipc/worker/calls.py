@@ -7,6 +7,7 @@ from typing import Any
 
 from aioipc.wire.tasks import INLINE, Kind
 from aioipc.worker.chunks import ChunkResult
+from aioipc.worker.ends import task_ended
 from aioipc.worker.exchange import Exchange
 from aioipc.worker.failures import describe
 from aioipc.worker.interrupts import Interrupts
@@ -35,9 +36,9 @@ class Calls:
         try:
             if number == INLINE:
                 args, kwargs, function = self._exchange.loads(arguments)
-            else:
-                function = self._functions.get(number) or self._load(number)
+            else:  # the arguments first: buffers that no one has seen are not released
                 args, kwargs = self._exchange.loads(arguments)
+                function = self._functions.get(number) or self._load(number)
         except BaseException as error:  # noqa: BLE001 - it is the caller's
             return _failed(error, "load")
         interrupts = self._interrupts
@@ -50,8 +51,10 @@ class Calls:
         except BaseException as error:  # noqa: BLE001 - also SystemExit and the like
             interrupts.end()  # if the interrupt came in the line above
             self._check_pid()
+            task_ended()
             return _failed(error, "run")
         self._check_pid()
+        task_ended()
         try:
             return Kind.VALUE, self._exchange.dumps(value)
         except BaseException as error:  # noqa: BLE001

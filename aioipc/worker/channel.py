@@ -15,15 +15,9 @@ from termios import FIONREAD
 from time import perf_counter
 from typing import Any, NamedTuple
 
+from aioipc.wire.messages import Message, MessageDecoder, encode_header
 from aioipc.wire.parts import drop_written
-from aioipc.wire.tasks import (
-    NO_TASK,
-    Kind,
-    Message,
-    MessageDecoder,
-    encode_header,
-    encode_slots,
-)
+from aioipc.wire.tasks import NO_TASK, encode_released
 
 __all__ = ["Channel", "Endpoints"]
 
@@ -122,7 +116,7 @@ class Channel:
         """Send a message."""
         header = encode_header(self._cookie, kind, number, len(body), took)
         if self.released:
-            header = self._tell_released() + header
+            header = encode_released(self._cookie, self.released) + header
         if len(body) < _CHUNK:
             message = header + body
             count = os.write(self._replies, message)
@@ -131,10 +125,11 @@ class Channel:
         else:
             self._send_rest([memoryview(header), memoryview(body)])
 
-    def _tell_released(self) -> bytes:
-        released = self.released
-        body = encode_slots([released.popleft() for _ in range(len(released))])
-        return encode_header(self._cookie, Kind.RELEASED, NO_TASK, len(body)) + body
+    def tell_released(self) -> None:
+        """Tell the pool of slots that are free, if there are some."""
+        if self.released:
+            message = encode_released(self._cookie, self.released)
+            self._send_rest([memoryview(message)])
 
     def _send_rest(self, rest: list[memoryview]) -> None:
         while rest:

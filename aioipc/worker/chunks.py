@@ -1,15 +1,17 @@
 """Several items of a map in one task, each with an outcome of its own."""
 
 import pickle
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import starmap
 from time import perf_counter
 from typing import Any, NamedTuple
 
+from aioipc.memory.bulky import is_bulky, wrapper
 from aioipc.worker.failures import Failure, describe
 from aioipc.worker.interrupts import Interrupted
 
-__all__ = ["ChunkResult", "call_each"]
+__all__ = ["ChunkResult", "call_each", "call_each_row"]
 
 
 class ChunkResult(NamedTuple):
@@ -25,6 +27,15 @@ class ChunkResult(NamedTuple):
     values: list[Any]
     failures: dict[int, Failure]
 
+    def wrapped(self) -> "ChunkResult":
+        """Return the same, made so that large `bytes` are left out of the pickle."""
+        return self._replace(values=list(map(wrapper(), self.values)))
+
+    @property
+    def is_bulky(self) -> bool:
+        """Whether that makes a difference."""
+        return any(map(is_bulky, self.values))
+
     def salvage(self) -> "ChunkResult":
         """Return the same with failures for what can't be pickled."""
         values, failures = self.values[:], dict(self.failures)
@@ -37,18 +48,32 @@ class ChunkResult(NamedTuple):
         return self._replace(values=values, failures=failures)
 
 
-def call_each(
-    function: Callable[..., Any],
-    items: Sequence[Any],
-    *,
-    unpack: bool,
-    go_on: bool,
-) -> ChunkResult:
+def call_each(function: Callable[..., Any], *items: Any, go_on: bool) -> ChunkResult:
     """Call a function with each item.
 
-    :param unpack: whether an item is a tuple of arguments
+    They are arguments here, because large ones of those are not pickled.
+
     :param go_on: whether to call it with the items behind one that failed
     """
+    return _each_of(partial(map, function), items, go_on=go_on)
+
+
+def call_each_row(
+    function: Callable[..., Any], *rows: Iterable[Any], go_on: bool
+) -> ChunkResult:
+    """Do the same with items each of which is a row of arguments.
+
+    Large ones in rows are not pickled either: see `aioipc.pool.task.Call`.
+    """
+    return _each_of(partial(starmap, function), rows, go_on=go_on)
+
+
+def _each_of(
+    calls: Callable[[Iterable[Any]], Iterable[Any]],
+    items: tuple[Any, ...],
+    *,
+    go_on: bool,
+) -> ChunkResult:
     began = perf_counter()
     values: list[Any] = []
     failures: dict[int, Failure] = {}
@@ -56,7 +81,7 @@ def call_each(
         rest: Iterable[Any] = items[len(values) :] if values else items
         try:
             # What was appended before an error stays.
-            values.extend(starmap(function, rest) if unpack else map(function, rest))
+            values.extend(calls(rest))
             if len(values) < len(items):  # or it would be taken for the end
                 raise StopIteration  # noqa: TRY301
         except Interrupted:

@@ -5,13 +5,13 @@ What that takes is imported when there is some to be done: a worker starts witho
 
 from __future__ import annotations
 
-import array
 import pickle
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from aioipc.memory.bulky import BULKY, MARK, reduce_array, wrapped
-from aioipc.wire.pickles import Pickler, TooLarge, dumps_large, new_pickler
+from aioipc.memory.bulky import BULKY, MARK, is_bulky, leaving_out, wrapper
+from aioipc.memory.file import File
+from aioipc.wire.pickles import Pickler, TooLarge, dumps_large
+from aioipc.worker.chunks import ChunkResult
 
 if TYPE_CHECKING:
     from collections import deque
@@ -35,19 +35,14 @@ class Exchange:
     def __init__(
         self, arguments: int, results: int, limit: int, released: deque[int]
     ) -> None:
-        self._arguments = arguments
-        self._results = results
+        self._arguments = File(arguments)
+        self._results = File(results)
         self._limit = limit
         self._released = released
         self._views: Views | None = None
         self._arena: Arena | None = None
         self._packer: Packer | None = None
-        self._new = partial(
-            new_pickler,
-            reducers={array.array: reduce_array},
-            protocol=5,
-            buffer_callback=self._leave_out,
-        )
+        self._new = leaving_out(self._leave_out)
         self._pickler = Pickler(self._new)
 
     def loads(self, pickled: bytes) -> Any:
@@ -65,11 +60,12 @@ class Exchange:
         try:
             try:
                 pickled = self._pickler.dumps(value)
-                if isinstance(pickled, list) and wrapped(value) is not value:
-                    pickled = self._pickler.dumps(wrapped(value))
+                if isinstance(pickled, list) and _is_bulky(value):
+                    self._drop()
+                    pickled = self._pickler.dumps(_wrapped(value))
             except TooLarge:
                 self._drop()
-                pickled = dumps_large(wrapped(value), self._new)
+                pickled = dumps_large(_wrapped(value), self._new)
         except BaseException:
             self._drop()
             raise
@@ -86,8 +82,14 @@ class Exchange:
         if self._arena is not None:
             self._arena.let_go(starts)
 
+    def limit(self, size: int) -> None:
+        """Have so many bytes of memory for results, at most."""
+        self._limit = size
+        if self._arena is not None:
+            self._arena.limit = size
+
     def trim(self) -> None:
-        """Give back the memory of results, if no one looks at any."""
+        """Give back the memory of results that no one looks at."""
         if self._arena is not None:
             self._arena.trim()
 
@@ -104,3 +106,11 @@ class Exchange:
     def _drop(self) -> None:
         if self._packer is not None:
             self._packer.drop()
+
+
+def _is_bulky(value: Any) -> bool:
+    return value.is_bulky if isinstance(value, ChunkResult) else is_bulky(value)
+
+
+def _wrapped(value: Any) -> Any:
+    return value.wrapped() if isinstance(value, ChunkResult) else wrapper()(value)

@@ -10,6 +10,8 @@ import pickle
 import traceback
 from typing import Any, NamedTuple
 
+from aioipc.worker.interrupts import Interrupted
+
 __all__ = ["Failure", "describe", "text_of"]
 
 
@@ -41,7 +43,7 @@ class Failure(NamedTuple):  # not a dataclass: that takes a worker long to impor
 
 
 def describe(error: BaseException, doing: str) -> Failure:
-    """Return what there is to be told of an exception."""
+    """Return what there is to be told of an exception, whatever its class is like."""
     cls = type(error)
     return Failure(
         kind=f"{cls.__module__}.{cls.__qualname__}",
@@ -56,6 +58,8 @@ def text_of(error: BaseException) -> str:
     """Return what an exception says, whatever its class is like."""
     try:
         return str(error)
+    except Interrupted:
+        raise
     except BaseException:  # noqa: BLE001 - whatever a class of the user's raises
         return "<an exception that can't be printed>"
 
@@ -83,10 +87,15 @@ def _pickle(error: BaseException) -> bytes | None:
         try:
             pickled = pickle.dumps(form)
             copy = pickle.loads(pickled)
-        except Exception:  # noqa: BLE001, S112 - whatever a class of the user's raises
+            # Not by `==`, which may be the user's own: an array has no truth.
+            if type(copy) is type(error) and (
+                form is not error or pickle.dumps(copy.args) == pickle.dumps(error.args)
+            ):
+                return pickled
+        except Interrupted:
+            raise
+        except BaseException:  # noqa: BLE001, S112 - whatever a user's class raises
             continue
-        if type(copy) is type(error) and copy.args == error.args:
-            return pickled
     return None
 
 

@@ -82,9 +82,15 @@ def _stream_on(fd: int) -> TextIO:
 
 
 def resident() -> int:
-    """Return the bytes of memory that this process has in use."""
+    """Return the bytes of memory that this process has in use for itself.
+
+    The kernel counts as shared what is of a file, be it in memory: arguments that are
+    looked at and results that were written, but also libraries. A page of an argument
+    that was written to is this process's own from then on, and counts.
+    """
     with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+        _, pages, shared, *_ = map(int, file.read().split())
+    return (pages - shared) * os.sysconf("SC_PAGESIZE")
 
 
 def handle_signals(crash_log: int) -> None:

@@ -37,7 +37,7 @@ class Setup(NamedTuple):
     :ivar initializer: ``(function, args)``, or None
     :ivar finalizer: likewise
     :ivar is_fork: whether the worker was forked from the coordinator
-    :ivar max_rss: bytes of resident memory above which it asks to be replaced
+    :ivar max_rss: bytes of `resident` memory above which it asks to be replaced
     :ivar may_look: see `Channel`
     :ivar max_shared_memory: bytes, for large buffers of results
     """
@@ -81,6 +81,9 @@ def serve(endpoints: Endpoints, setup: Setup) -> None:
             exchange.let_go(decode_slots(body))
         elif kind == Kind.TRIM:
             exchange.trim()
+            channel.tell_released()
+        elif kind == Kind.LIMIT:
+            exchange.limit(number)
         else:
             break
     _call(setup.finalizer, channel)

@@ -8,8 +8,14 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from aioipc import wrap
-from benchmarks.contestants import LinkContestant
+from aioipc import WorkerPool, wrap
+from benchmarks.contestants import (
+    METHOD,
+    WORKERS,
+    Calls,
+    LinkContestant,
+    PoolContestant,
+)
 from benchmarks.exchanges import Link
 from benchmarks.loops import LOOPS
 
@@ -25,9 +31,16 @@ async def _pipe(connection: Connection) -> AsyncIterator[Link]:
 
 
 @asynccontextmanager
-async def _queues(outgoing: Any, incoming: Any) -> AsyncIterator[Link]:
+async def queues(outgoing: Any, incoming: Any) -> AsyncIterator[Link]:
     async with wrap(outgoing) as requests, wrap(incoming) as replies:
         yield Link(requests.put, replies.get)
 
 
-AIOIPC = {loop: LinkContestant("aioipc", loop, _pipe, _queues) for loop in LOOPS}
+@asynccontextmanager
+async def _pool() -> AsyncIterator[Calls]:
+    async with WorkerPool(WORKERS, mp_context=METHOD) as pool:
+        yield Calls(pool.run, pool.submit)
+
+
+AIOIPC = {loop: LinkContestant("aioipc", loop, _pipe, queues) for loop in LOOPS}
+AIOIPC_POOL = {loop: PoolContestant("aioipc", loop, _pool) for loop in LOOPS}

@@ -5,9 +5,6 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from aioprocessing import AioQueue
-from aioprocessing.connection import AioConnection
-
 from benchmarks.contestants import LinkContestant
 from benchmarks.exchanges import Link
 
@@ -18,6 +15,8 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def _pipe(connection: Connection) -> AsyncIterator[Link]:
+    from aioprocessing.connection import AioConnection
+
     wrapped = AioConnection(connection)
     yield Link(wrapped.coro_send, wrapped.coro_recv)
 
@@ -29,12 +28,16 @@ async def _queues(outgoing: Any, incoming: Any) -> AsyncIterator[Link]:
 
 def _queue(plain: Any) -> Any:
     """An AioQueue around a queue that exists; its own would start empty."""
+    from aioprocessing import AioQueue
+
     wrapped = AioQueue()
     wrapped._obj = plain
     return wrapped
 
 
 AIOPROCESSING = {
-    loop: LinkContestant("aioprocessing", loop, _pipe, _queues, slowness=8)
+    loop: LinkContestant(
+        "aioprocessing", loop, _pipe, _queues, slowness=8, module="aioprocessing"
+    )
     for loop in ("asyncio", "uvloop")
 }

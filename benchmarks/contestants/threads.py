@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from benchmarks.contestants import LinkContestant
+from benchmarks.contestants import Calls, LinkContestant, PoolContestant
 from benchmarks.exchanges import Link
 
 if TYPE_CHECKING:
@@ -41,6 +41,12 @@ def _contestant(name: str, loop: str, to_thread: Callable[..., Any]) -> LinkCont
     return LinkContestant(name, loop, offloaded.pipe, offloaded.queues, slowness=8)
 
 
+@asynccontextmanager
+async def _no_pool() -> AsyncIterator[Calls]:
+    """Threads of this process instead of workers: they share one GIL."""
+    yield Calls(asyncio.to_thread, asyncio.to_thread)
+
+
 ASYNCIO_TO_THREAD = {
     loop: _contestant("asyncio.to_thread", loop, asyncio.to_thread)
     for loop in ("asyncio", "uvloop")
@@ -49,3 +55,4 @@ ANYIO_TO_THREAD = {
     loop: _contestant("anyio.to_thread", loop, anyio.to_thread.run_sync)
     for loop in ("asyncio", "uvloop", "trio")
 }
+THREADS = PoolContestant("asyncio.to_thread", "asyncio", _no_pool)

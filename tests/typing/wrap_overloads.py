@@ -4,9 +4,10 @@
 
 import multiprocessing
 import queue
+import threading
 from collections.abc import AsyncIterator
 from multiprocessing.connection import Connection
-from multiprocessing.managers import BaseProxy
+from multiprocessing.managers import BaseManager, BaseProxy
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import JoinableQueue, Queue, SimpleQueue
 from typing import Any, assert_type
@@ -15,12 +16,26 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream, ObjectStream
 
 import aioipc
 from aioipc import (
+    AsyncArrayProxy,
+    AsyncBarrierProxy,
+    AsyncConditionProxy,
     AsyncConnection,
+    AsyncDictProxy,
+    AsyncEventProxy,
+    AsyncIteratorProxy,
     AsyncJoinableQueue,
+    AsyncListProxy,
+    AsyncLockProxy,
+    AsyncManager,
+    AsyncNamespaceProxy,
     AsyncProcess,
+    AsyncProxy,
     AsyncQueue,
     AsyncQueueProxy,
+    AsyncRLockProxy,
+    AsyncSemaphoreProxy,
     AsyncSimpleQueue,
+    AsyncValueProxy,
     ConnectionStatistics,
     QueueStatistics,
     wrap,
@@ -40,7 +55,7 @@ def wrap_gives_the_counterpart(
     assert_type(wrap(joinable), AsyncJoinableQueue[int])
     assert_type(wrap(simple), AsyncSimpleQueue[int])
     assert_type(wrap(process), AsyncProcess)
-    assert_type(wrap(proxy), AsyncQueueProxy[Any])
+    assert_type(wrap(proxy), AsyncProxy)
 
 
 def wrap_takes_what_multiprocessing_makes() -> None:
@@ -61,6 +76,10 @@ def wrap_takes_what_multiprocessing_makes() -> None:
 def wrap_refuses() -> None:
     wrap(1)  # pyright: ignore[reportCallIssue, reportArgumentType]
     wrap(None)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    wrap(  # pyright: ignore[reportCallIssue]
+        multiprocessing.Lock(),  # pyright: ignore[reportArgumentType]
+        transport="threads",
+    )
     wrap(
         multiprocessing.Queue(),
         transport="pigeons",  # pyright: ignore[reportCallIssue, reportArgumentType]
@@ -141,3 +160,61 @@ def wrap_takes_what_a_manager_makes() -> None:
     with multiprocessing.Manager() as manager:
         proxy: queue.Queue[int] = manager.Queue()  # as typeshed has it
         assert_type(wrap(proxy), AsyncQueueProxy[int])
+        assert_type(wrap(manager), AsyncManager)
+        assert_type(wrap(manager.dict(a=1)), AsyncDictProxy[str, int])
+        assert_type(wrap(manager.list([1])), AsyncListProxy[int])
+        assert_type(wrap(manager.Array("i", [1])), AsyncArrayProxy[int])
+        assert_type(wrap(manager.Value("i", 1)), AsyncValueProxy[int])
+        assert_type(wrap(manager.Namespace()), AsyncNamespaceProxy)
+        lock: threading.Lock = manager.Lock()
+        assert_type(wrap(lock), AsyncLockProxy)
+        assert_type(wrap(manager.RLock()), AsyncRLockProxy)
+        assert_type(wrap(manager.Semaphore(2)), AsyncSemaphoreProxy)
+        assert_type(wrap(manager.BoundedSemaphore(2)), AsyncSemaphoreProxy)
+        assert_type(wrap(manager.Event()), AsyncEventProxy)
+        assert_type(wrap(manager.Condition()), AsyncConditionProxy)
+        assert_type(wrap(manager.Barrier(2)), AsyncBarrierProxy)
+
+
+async def managers_make_awaitables(plain: BaseManager) -> None:
+    assert_type(wrap(plain), AsyncManager)
+    async with aioipc.Manager() as manager:
+        assert_type(manager, AsyncManager)
+        assert_type(await manager.dict(), AsyncDictProxy[Any, Any])
+        assert_type(await manager.dict(a=1), AsyncDictProxy[str, int])
+        assert_type(await manager.dict({1: "a"}), AsyncDictProxy[int, str])
+        pairs: list[tuple[int, str]] = []
+        assert_type(await manager.dict(pairs), AsyncDictProxy[int, str])
+        assert_type(await manager.list(), AsyncListProxy[Any])
+        assert_type(await manager.list([1]), AsyncListProxy[int])
+        assert_type(await manager.Value("i", 1), AsyncValueProxy[int])
+        assert_type(await manager.Array("i", [1]), AsyncArrayProxy[int])
+        assert_type(await manager.Queue(), AsyncQueueProxy[Any])
+        assert_type(await manager.RLock(), AsyncRLockProxy)
+        async with await manager.Lock() as lock:
+            assert_type(lock, AsyncLockProxy)
+            assert_type(await lock.acquire(timeout=1), bool)
+
+
+async def proxies_carry_their_type(
+    table: AsyncDictProxy[str, int],
+    row: AsyncListProxy[int],
+    value: AsyncValueProxy[int],
+    numbers: AsyncArrayProxy[float],
+    items: AsyncIteratorProxy[str],
+    condition: AsyncConditionProxy,
+) -> None:
+    assert_type(await table["a"], int)
+    assert_type(await table.get("a"), int | None)
+    assert_type(await table.get("a", "none"), int | str)
+    assert_type(await table.pop("a"), int)
+    assert_type(await table.items(), list[tuple[str, int]])
+    assert_type([key async for key in table], list[str])
+    await table.set("a", "b")  # pyright: ignore[reportArgumentType]
+    assert_type(await row[0], int)
+    assert_type(await row[1:], list[int])
+    assert_type([item async for item in row], list[int])
+    assert_type(await value.get(), int)
+    assert_type(await numbers[0], float)
+    assert_type([item async for item in items], list[str])
+    assert_type(await condition.wait_for(lambda: 1), int)

@@ -1,41 +1,14 @@
-"""What `multiprocessing` hides and the bridge must reach for; here and nowhere else.
-
-The names have been the same since Python 3.3, and are the same in 3.11 to 3.14.
-"""
+"""What `multiprocessing` hides of queues."""
 
 # ruff: noqa: SLF001
 # pyright: reportPrivateUsage=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 
-import os
-from multiprocessing import resource_tracker
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 from aioipc.transport.threads import SLICE, Lockable
 
-__all__ = [
-    "QueueInsides",
-    "Tasks",
-    "end_line_for_resource_tracker",
-    "is_served_by_forkserver",
-]
-
-
-def end_line_for_resource_tracker() -> None:
-    """Keep what a task has written to multiprocessing's helper apart from what follows.
-
-    The helper reads lines. It complains about one that makes no sense, and goes on.
-    """
-    fd: int | None = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
-    if fd is not None:
-        os.write(fd, b"\n")
-
-
-def is_served_by_forkserver(process: BaseProcess) -> bool:
-    """Whether a process is the fork server's child, not ours."""
-    popen: Any = process._popen  # type: ignore[attr-defined]
-    return getattr(popen, "method", "") == "forkserver"
+__all__ = ["QueueInsides", "Tasks"]
 
 
 class QueueInsides:
