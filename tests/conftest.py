@@ -21,6 +21,7 @@ import anyio
 import hypothesis
 import pytest
 from blockbuster import BlockBuster, BlockBusterFunction, blockbuster_ctx
+from broker_served import Served
 
 import aioipc
 from aioipc.testing import no_leaks
@@ -82,6 +83,14 @@ def plain_manager(helpers_are_there: None) -> Iterator[SyncManager]:
         manager = multiprocessing.get_context("fork").Manager()
     with manager:
         yield manager
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    """A broker, whose loop runs in a thread."""
+    served = Served()
+    yield served
+    served.close()
 
 
 @pytest.fixture

@@ -423,6 +423,13 @@ def spin_for(seconds, value):
     return value
 
 
+def echo_when_told(value, path):
+    if path is not None:
+        with Path(path).open("rb", buffering=0) as pipe:
+            pipe.read(1)
+    return value
+
+
 def tell_if(path):
     """Tell, and stay a while; or return at once."""
     if path is None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import anyio
 import pytest
-from test_broker_whole import Served
+from broker_served import Served
 
 from aioipc.broker import link as link_module
 from aioipc.broker import remote, waiting

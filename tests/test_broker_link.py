@@ -5,23 +5,14 @@ import socket
 import threading
 
 import pytest
+from broker_served import new_link
 
 from aioipc.broker import connecting, remote
-from aioipc.broker.descriptors import Descriptors
 from aioipc.broker.link import Link
 from aioipc.broker.remote import Spec
 from aioipc.broker.remote_queue import RemoteQueue
 from aioipc.broker.waiting import flush, wait
 from aioipc.wire.broker import Kind
-
-
-def new_link(sock: socket.socket) -> Link:
-    descriptors = Descriptors(sock.detach())
-    flags = os.EFD_SEMAPHORE | os.EFD_NONBLOCK
-    descriptors.tokens += (os.eventfd(0, flags) for _ in range(2))
-    link = Link(descriptors)
-    link.greet()
-    return link
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import inspect
 import queue
 
 import pytest
-from test_broker_whole import served  # noqa: F401 - a fixture
 
 import aioipc
 
@@ -43,7 +42,7 @@ def test_both_sides_have_the_same_methods(pair) -> None:
             assert [*inspect.signature(theirs).parameters] == parameters, name
 
 
-def test_both_ends_of_a_deque_without_waiting(served) -> None:  # noqa: F811
+def test_both_ends_of_a_deque_without_waiting(served) -> None:
     deque = served.portal.call(served.broker.Deque, 3)
     remote = served.use(deque, served.new_link())
     remote.append_nowait(2)
@@ -63,7 +62,7 @@ def test_both_ends_of_a_deque_without_waiting(served) -> None:  # noqa: F811
         remote.popleft(timeout=0)
 
 
-def test_what_a_worker_sees_of_locks(served) -> None:  # noqa: F811
+def test_what_a_worker_sees_of_locks(served) -> None:
     call, broker = served.portal.call, served.broker
     link = served.new_link()
     assert served.use(call(broker.Barrier, 3), link).parties == 3

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import anyio
 import pytest
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from broker_served import Served
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -24,9 +24,6 @@ from hypothesis.stateful import (
 )
 
 from aioipc.broker import services
-from aioipc.broker.broker import Broker
-from aioipc.broker.connecting import Address, connect
-from aioipc.broker.link import Link
 from aioipc.broker.shelves import Item
 from aioipc.broker.waiting import call, wait
 from aioipc.errors import DecodeError, QueueEmpty, QueueFull, QueueShutDown
@@ -39,52 +36,6 @@ long = settings(max_examples=500, stateful_step_count=50)
 KINDS = ["Queue", "LifoQueue", "PriorityQueue", "Deque"]
 who = st.integers(0, 1)
 urgencies = st.integers(0, 3)
-
-
-class Served:
-    """A broker whose loop runs in a thread, and links to it."""
-
-    def __init__(self, address: Address | None = None) -> None:
-        self._manager = start_blocking_portal("asyncio")
-        self.portal: BlockingPortal = self._manager.__enter__()
-        self.broker = Broker(address, b"key" if address else None)
-        self.portal.call(self.broker.__aenter__)
-        self.links: list[Link] = []
-
-    def new_link(self) -> Link:
-        link = connect(self.broker.address, self.broker.authkey, 5)
-        self.links.append(link)
-        return link
-
-    def end_link(self, link: Link) -> None:
-        """End as a worker does that dies, and wait until the broker knows."""
-        self.links.remove(link)
-        link.fail()
-
-        async def known() -> None:
-            while len(self.broker._server.sessions) > len(self.links):  # noqa: ASYNC110
-                await anyio.sleep(0.0005)
-
-        self.portal.call(known)
-
-    def use(self, obj: Any, link: Link) -> Any:
-        """Return what a worker has of an object, by this link."""
-        remote = type(obj.sync)(obj._spec)  # one for each link
-        remote._attach(link)
-        return remote
-
-    def close(self) -> None:
-        self.portal.call(self.broker.aclose)
-        for link in self.links:
-            link.fail()
-        self._manager.__exit__(None, None, None)
-
-
-@pytest.fixture
-def served() -> Iterator[Served]:
-    served = Served()
-    yield served
-    served.close()
 
 
 class Whole(RuleBasedStateMachine):

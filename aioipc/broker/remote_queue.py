@@ -4,6 +4,7 @@ They import neither anyio nor asyncio, and raise the standard library's errors.
 """
 
 import contextlib
+import pickle
 import queue
 import threading
 import time
@@ -36,6 +37,7 @@ LOT = 256
 """Items that `put_many` sends at a time."""
 
 _PUT = Kind.PUT.value
+_PLAIN = {bytes, str}  # which no one can have pickled in another way
 _SIDES = b"\0", b"\1"  # right and left
 
 
@@ -308,6 +310,8 @@ class RemoteQueue(RemoteObject, Generic[T]):
             wait(link, is_over)
 
     def _dumps(self, obj: T) -> bytes:
+        if type(obj) in _PLAIN and len(obj) < SMALL:  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+            return pickle.dumps(obj)
         with self._pickling:
             try:
                 pickled = self._pickler.dumps(obj)

@@ -7,24 +7,23 @@ everything that the worker had sent.
 """
 
 import contextlib
-import errno
 import os
 import pickle
 import socket
 from abc import ABC, abstractmethod
-from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from aioipc.broker.inbox import Inbox
 from aioipc.broker.taking import Taking
 from aioipc.transport.choice import open_watch
 from aioipc.transport.forks import forget_in_forks
 from aioipc.transport.handshakes import HANDSHAKE_TIMEOUT
 from aioipc.transport.loops import Loop, Timer
-from aioipc.wire.broker import GREETING_SIZE, SLOTS, Kind, decode_greeting
-from aioipc.wire.messages import MessageDecoder, encode_header
+from aioipc.wire.broker import Kind
+from aioipc.wire.messages import encode_header
 from aioipc.wire.parts import IOV_MAX, drop_written
 from aioipc.worker.tokens import take_tokens
 
@@ -35,12 +34,14 @@ if TYPE_CHECKING:
 __all__ = ["Call", "Service", "Session", "SlotTokens"]
 
 _CHUNK = 1 << 16
-_BULK = 1 << 20
 GREETING_TIMEOUT = HANDSHAKE_TIMEOUT
 """Seconds in which a worker that was let in has to say who it is."""
 
 _UNDO = 64
 """Calls that were answered last, and can still be undone."""
+
+_STREAM = 2
+"""Messages in a row, with no word from here, after which more are expected."""
 
 
 class SlotTokens:
@@ -88,20 +89,6 @@ class SlotTokens:
 def _eventfd_count(info: bytes) -> int:
     """Return what a file in /proc tells of an eventfd."""
     return int(info.partition(b"eventfd-count:")[2].split(maxsplit=1)[0], 16)
-
-
-def _recv_fds(sock: socket.socket, size: int) -> tuple[bytes, "array[int]", int]:
-    """Return some bytes, descriptors that no child inherits, and flags.
-
-    `socket.recv_fds` ignores the flag that it is given for that.
-    """
-    fds = array("i")
-    room = socket.CMSG_LEN(SLOTS * fds.itemsize)
-    data, messages, flags, _ = sock.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
-    for level, kind, sent in messages:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            fds.frombytes(sent[: len(sent) - len(sent) % fds.itemsize])
-    return data, fds, flags
 
 
 class Call:
@@ -179,7 +166,6 @@ class Service(ABC):
 class Session:
     """The connection of one worker.
 
-    :ivar pid: of the worker, as it says; None before it has said so
     :ivar calls: that are not answered, by their number
     :ivar slots: whose loans they bring
     :param services: by number
@@ -193,7 +179,6 @@ class Session:
         services: Mapping[int, Service],
         on_end: Callable[["Session", str], None],
     ) -> None:
-        self.pid: int | None = None
         self.calls: dict[int, Call] = {}
         self.slots: dict[int, Consumer[Any]] = {}
         self._undo: OrderedDict[int, Callable[[], object]] = OrderedDict()
@@ -202,11 +187,12 @@ class Session:
         self._fd = sock.fileno()
         self._services = services
         self._on_end = on_end
-        self._greeting = b""
-        self._cookie = b""
+        self._inbox = Inbox(sock)
         self._tokens: list[SlotTokens] = []
         self._taking = Taking(loop)
-        self._decoder = MessageDecoder(b"")
+        self._in_a_row = 0  # messages since the last one was sent, if not fallen asleep
+        self._is_polling = False
+        self._is_quiet = False  # since the last poll
         self._unsent: list[memoryview] = []
         self._is_open = True
         self._reading: Watch = open_watch(loop, self._fd, "read", self._read, None)
@@ -214,6 +200,11 @@ class Session:
         self._deadline: Timer | None = loop.call_later(GREETING_TIMEOUT, self._is_late)
         forget_in_forks(self)
         self._reading.finish()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the worker, as it says; None before it has said so."""
+        return self._inbox.pid
 
     def tokens(self, slot: int) -> SlotTokens | None:
         """Return the tokens of a slot; None if the worker says what it has taken."""
@@ -228,7 +219,8 @@ class Session:
         if not self._is_open:
             return
         size = sum(map(len, body))
-        header = encode_header(self._cookie, kind, number, size, tag)
+        self._in_a_row = 0
+        header = encode_header(self._inbox.cookie, kind, number, size, tag)
         was_writing = bool(self._unsent)
         if size < _CHUNK:
             self._unsent.append(memoryview(b"".join((header, *body))))
@@ -258,6 +250,7 @@ class Session:
             if self._writing is not None:
                 self._writing.close()
             self._sock.close()
+            self._inbox.close()
 
     def drop_tokens(self) -> None:
         """Close the eventfds; no loan may be left."""
@@ -269,6 +262,7 @@ class Session:
         if self._is_open:
             self._is_open = False
             self._sock.close()
+            self._inbox.close()
         self._close_tokens()
 
     def _close_tokens(self) -> None:
@@ -291,48 +285,65 @@ class Session:
     def look(self) -> None:
         """Take in what is there, outside of the loop's turn."""
         if self._is_open:
-            self._read()
+            self._deal_with(self._inbox.read_some)
 
     def _read(self) -> bool:
         """Take in what is there; True at the end."""
+        return self._deal_with(self._inbox.read)
+
+    def _deal_with(self, read: Callable[[], bool]) -> bool:
+        """Read, and bring each message to where it belongs; True at the end."""
         self._loop.served = self._fd
+        inbox, services = self._inbox, self._services
+        messages = inbox.messages
         try:
-            count = self._take_in()
-            messages, services = self._decoder.messages, self._services
+            is_over = not read()
+            if self._deadline is not None and inbox.pid is not None:
+                self._greeted()
+            if messages:
+                self._in_a_row += len(messages)
+                self._is_quiet = False
             while messages:
                 kind, number, tag, body = messages.popleft()
                 if kind in _ON_CALLS:
                     self._end_call(kind, tag)
+                elif kind == _LOOK:  # which `read` has done
+                    pass
                 elif number in services:
                     services[number].on_message(self, kind, tag, body)
                 else:
                     self._refuse(kind, number, tag)
-        except BlockingIOError:
-            return False
-        except ConnectionError:
-            count = 0
         except OSError as error:
             self._on_end(self, str(error))
             return True
         except Exception as error:  # noqa: BLE001 - whatever garbage comes to
             self._on_end(self, f"it sent garbage: {error!r}")
             return True
-        if not count:
+        if is_over:
             self._on_end(self, "")
-        return not count
+        elif self._in_a_row >= _STREAM and not self._is_polling and inbox.wake():
+            self._is_polling = True
+            self._loop.repeat(self._poll)
+        return is_over
 
-    def _take_in(self) -> int:
-        decoder = self._decoder
-        if not self._cookie:
-            return self._read_greeting()
-        if decoder.room:
-            count = os.readv(self._fd, [decoder.room[:_BULK]])
-            if count:
-                decoder.filled(count)
-            return count
-        data = os.read(self._fd, _CHUNK)
-        decoder.feed(data)
-        return len(data)
+    def _poll(self) -> bool:
+        """Look into the ring once in each turn of the loop, as long as there is news.
+
+        True when there was none, and the worker knows that it must wake the loop.
+        """
+        if not self._is_open or self._deal_with(self._inbox.read_ring):
+            return True
+        if self._is_quiet:
+            self._inbox.sleep()
+            if self._deal_with(self._inbox.read_ring):
+                return True
+            if self._is_quiet:
+                self._in_a_row = 0
+                self._is_polling = False
+                return True
+            self._inbox.wake()
+        self._is_quiet = True
+        return False
 
     def _refuse(self, kind: int, number: int, tag: int) -> None:
         """Answer a message about an object of a broker that was here before."""
@@ -345,18 +356,10 @@ class Session:
             self.send(Kind.SHUT, number, 0, ())
             self.send(Kind.NO_ITEMS, number, tag, [b"\1"])
 
-    def _read_greeting(self) -> int:
-        missing = GREETING_SIZE - len(self._greeting)
-        data, fds, flags = _recv_fds(self._sock, missing)
-        self._tokens += (SlotTokens(fd, self._taking) for fd in fds)
-        if flags & socket.MSG_CTRUNC or len(self._tokens) not in {0, SLOTS}:
-            raise OSError(errno.EMFILE, "no descriptors are left for its tokens")
-        self._greeting += data
-        if len(self._greeting) == GREETING_SIZE:
-            self._cookie, self.pid = decode_greeting(self._greeting)
-            self._decoder = MessageDecoder(self._cookie)
-            self._end_deadline()
-        return len(data)
+    def _greeted(self) -> None:
+        self._end_deadline()
+        for fd in self._inbox.take_descriptors():
+            self._tokens.append(SlotTokens(fd, self._taking))
 
     def _end_deadline(self) -> None:
         deadline, self._deadline = self._deadline, None
@@ -386,3 +389,4 @@ class Session:
 
 
 _ON_CALLS = {Kind.CANCEL.value, Kind.ABANDON.value}
+_LOOK = Kind.LOOK.value

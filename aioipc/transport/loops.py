@@ -86,6 +86,13 @@ class Loop(ABC):
         """Have `function` called in it after some time; from within it."""
 
     @abstractmethod
+    def repeat(self, function: Callable[[], bool]) -> None:
+        """Have `function` called in each of its turns, until it returns True.
+
+        From within it; meanwhile it does not sleep.
+        """
+
+    @abstractmethod
     def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Timer:
         """Run a task in it, which must not raise; from within it."""
 
@@ -123,6 +130,13 @@ class AsyncioLoop(Loop):
 
     def call_later(self, seconds: float, function: Callable[[], Any]) -> Timer:
         return self.loop.call_later(seconds, function)
+
+    def repeat(self, function: Callable[[], bool]) -> None:
+        def again() -> None:
+            if not function():
+                self.loop.call_soon(again)
+
+        self.loop.call_soon(again)
 
     def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Timer:
         return self.loop.create_task(function())
@@ -184,6 +198,13 @@ class TrioLoop(Loop):
 
         return self.spawn(call)
 
+    def repeat(self, function: Callable[[], bool]) -> None:
+        async def call() -> None:
+            while not function():
+                await self._trio.lowlevel.checkpoint()
+
+        self.spawn(call)
+
     def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Timer:
         scope = self._trio.CancelScope()
 
@@ -214,6 +235,9 @@ class _Nowhere(Loop):
         return False
 
     def call_later(self, seconds: float, function: Callable[[], Any]) -> Timer:
+        raise NotImplementedError
+
+    def repeat(self, function: Callable[[], bool]) -> None:
         raise NotImplementedError
 
     def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Timer:

@@ -16,9 +16,11 @@ The form is that of `wire/messages.py`. The number is a queue's or a lock's::
     TAKEN     slot      how many
     DONE      number of an item
     BACK      number of an item
+    LOOK      -                                (into the ring)
 
 A worker begins with a greeting, which brings the cookie and the descriptors of its
-slots: what they are for is told in `broker/lending.py`.
+slots and of a ring: what they are for is told in `broker/lending.py` and
+`broker/ring.py`.
 """
 
 import enum
@@ -29,6 +31,7 @@ from typing import NamedTuple
 from aioipc.wire.messages import COOKIE_SIZE
 
 __all__ = [
+    "DESCRIPTORS",
     "GREETING_SIZE",
     "SLOTS",
     "Kind",
@@ -45,6 +48,9 @@ __all__ = [
 
 SLOTS = 8
 """Loans that one worker can have at a time with tokens in them."""
+
+DESCRIPTORS = SLOTS + 1
+"""What may come with a greeting: an eventfd for each slot, and a ring."""
 
 _GREETING = struct.Struct(f"!8s{COOKIE_SIZE}sQ")  # magic, cookie, pid
 GREETING_SIZE = _GREETING.size
@@ -76,6 +82,7 @@ class Kind(enum.IntEnum):
     SHUT = 16
     UNTAKEN = 17
     BACK = 18
+    LOOK = 19
 
 
 class Want(NamedTuple):

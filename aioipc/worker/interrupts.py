@@ -37,6 +37,7 @@ _UNBROKEN = {
     "aioipc.broker.link",
     "aioipc.broker.basket",
     "aioipc.broker.releasing",
+    "aioipc.broker.ring",
 }
 _PAUSE = 0.001  # seconds
 _NUMBER = struct.Struct("!Q")
