@@ -106,6 +106,7 @@ if TYPE_CHECKING:
     )
     from aioipc.pool.pool import WorkerPool
     from aioipc.pool.task import PoolTask
+    from aioipc.pool.threads import ThreadPool
     from aioipc.transport.acceptor import ListenerStatistics
     from aioipc.wire.shutdown import ShutDown
 
@@ -204,6 +205,7 @@ __all__ = [
     "SimpleQueue",
     "TaskCancelled",
     "TaskError",
+    "ThreadPool",
     "UndeliveredError",
     "UnsupportedOperation",
     "Value",
@@ -243,6 +245,7 @@ _HOMES = {
     "AsyncLockProxy AsyncRLockProxy AsyncSemaphoreProxy",
     "aioipc.pool.pool": "WorkerPool",
     "aioipc.pool.task": "PoolTask",
+    "aioipc.pool.threads": "ThreadPool",
     "aioipc.broker.broker": "Broker BrokerStatistics",
     "aioipc.broker.queues": "BrokerDeque BrokerQueue BrokerQueueStatistics",
     "aioipc.broker.locks": "BrokerBarrier BrokerCondition BrokerEvent "

@@ -9,7 +9,6 @@ come back here, to submit or to cancel. So a call is resolved only when all that
 to it is as it should be, and never while the scheduler decides.
 """
 
-import contextlib
 import math
 import os
 from collections.abc import Callable
@@ -22,7 +21,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aioipc.abc import PoolStatistics
 from aioipc.bridge.insides.processes import end_line_for_resource_tracker
 from aioipc.errors import (
-    TaskCancelled,
     WorkerCrashed,
     WorkerStartError,
     how_it_ended,
@@ -257,24 +255,14 @@ class Crew(Engine):
         self.members.clear()
         if self._timer is not None and self.loop.is_current():
             self._timer.cancel()
-        error = TaskCancelled("the pool was not closed")
-        if not self.loop.call_soon(lambda: self._fail_all(error)):
-            # No task can be waiting any more, but threads can, by the executor.
-            for call in list(self.open):
-                call.waiter = None
-                with contextlib.suppress(RuntimeError):  # the loop is closed
-                    self._resolve_failed(call, error)
+        self._fail_abandoned()
 
     def _fail_all(self, error: BaseException) -> None:
-        """Give an outcome to all calls that have none."""
         self._fail_unsent(error)
-        for call in list(self.open):
-            self._resolve_failed(call, error)
-        self._notify()
+        super()._fail_all(error)
 
     def forget(self) -> None:
-        self.refuse("the pool belongs to the process that this one was forked from")
-        self.closed = True
+        super().forget()
         for member in self.members.values():
             member.forget()
         self.members.clear()

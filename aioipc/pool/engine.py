@@ -7,8 +7,10 @@ it than what stands here.
 Everything here runs in the loop.
 """
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from aioipc.errors import ClosedResourceError, TaskCancelled, WorkerStartError
@@ -31,7 +33,10 @@ class Engine(ABC):
     :ivar broken: what stopped it, if something has
     :ivar open: calls that have no outcome yet
     :ivar task_type: of the handle of a call
+    :cvar chunk_options: with which `call_each` is called for a chunk of a map
     """
+
+    chunk_options: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
@@ -134,11 +139,28 @@ class Engine(ABC):
     def abandon(self) -> None:
         """End at once, without a loop."""
 
-    @abstractmethod
     def forget(self) -> None:
         """Leave all to the parent; in a forked child."""
+        self.refuse("the pool belongs to the process that this one was forked from")
+        self.closed = True
 
     # For those that derive from it
+
+    def _fail_all(self, error: BaseException) -> None:
+        """Give an outcome to all calls that have none."""
+        for call in list(self.open):
+            self._resolve_failed(call, error)
+        self._notify()
+
+    def _fail_abandoned(self) -> None:
+        """Give an outcome to all calls, soon, or now if the loop is over."""
+        error = TaskCancelled("the pool was not closed")
+        if not self.loop.call_soon(lambda: self._fail_all(error)):
+            # No task can be waiting any more, but threads can, by the executor.
+            for call in list(self.open):
+                call.waiter = None
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    self._resolve_failed(call, error)
 
     def _resolve_failed(self, call: Call, error: BaseException) -> None:
         if not call.done:

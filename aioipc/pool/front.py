@@ -243,7 +243,7 @@ async def _stop(engine: Engine, call: Call) -> None:
     """Stop a call whose await was cancelled, as its options say."""
     if call.done:
         return
-    if call.options.on_cancel == "shield" and call.has_begun:
+    if call.options.on_cancel == "shield" and not call.withdraw():
         # asyncio's own cancel goes through the shield, and means: no more waiting.
         with anyio.CancelScope(shield=True):
             await engine.until(lambda: call.done)

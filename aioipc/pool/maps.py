@@ -191,7 +191,7 @@ class MapResults(Results[Any]):
         call = self._engine.submit(
             call_each_row if self._unpack else call_each,
             (self._function, *items),
-            {"go_on": self._goes_on},
+            {"go_on": self._goes_on, **self._engine.chunk_options},
             self._options,
         )
         call.key = self._key

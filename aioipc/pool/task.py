@@ -96,6 +96,10 @@ class Call:
         """Whether a worker is at it, as far as is known."""
         return self.worker is not None and self.worker.sent[0] is self
 
+    def withdraw(self) -> bool:
+        """Keep it from beginning; False if it has."""
+        return not self.has_begun
+
     @property
     def bulk(self) -> int:
         """Bytes of its large buffers."""
@@ -234,7 +238,7 @@ class PoolTask(Generic[T]):
         that has begun is not cancelled, and False is returned.
         """
         call = self._call
-        if call.done or (call.has_begun and call.options.on_cancel == "shield"):
+        if call.done or (call.options.on_cancel == "shield" and not call.withdraw()):
             return False
         self._is_cancelled = True
         self._engine.cancel(call)
