@@ -104,6 +104,7 @@ if TYPE_CHECKING:
         WorkerStartError,
         WorkerTraceback,
     )
+    from aioipc.pool.opening import open_pool
     from aioipc.pool.pool import WorkerPool
     from aioipc.pool.task import PoolTask
     from aioipc.pool.threads import ThreadPool
@@ -214,6 +215,7 @@ __all__ = [
     "WorkerStartError",
     "WorkerTraceback",
     "__version__",
+    "open_pool",
     "wait",
     "wrap",
 ]
@@ -244,6 +246,7 @@ _HOMES = {
     "aioipc.bridge.lock_proxies": "AsyncAcquirerProxy AsyncConditionProxy "
     "AsyncLockProxy AsyncRLockProxy AsyncSemaphoreProxy",
     "aioipc.pool.pool": "WorkerPool",
+    "aioipc.pool.opening": "open_pool",
     "aioipc.pool.task": "PoolTask",
     "aioipc.pool.threads": "ThreadPool",
     "aioipc.broker.broker": "Broker BrokerStatistics",
