@@ -53,7 +53,7 @@ class MapOptions(NamedTuple):
 class Capabilities:
     """What a pool can do. What it cannot it refuses, with `UnsupportedOperation`.
 
-    :ivar concurrent: the event loop goes on while tasks run; else each one keeps it
+    :ivar concurrent: the event loop goes on while a task runs; else it is held up
     :ivar can_kill_running: a task that runs can be stopped: `on_cancel` may be
         "interrupt" or "kill"
     :ivar can_abandon_running: a task that runs can be left to itself: `on_cancel` may
