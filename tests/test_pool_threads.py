@@ -2,6 +2,8 @@
 
 import gc
 import random
+import subprocess
+import sys
 import threading
 import weakref
 
@@ -275,3 +277,51 @@ def test_what_it_cannot_is_no_default_either() -> None:
         ThreadPool(on_cancel="interrupt")
     with pytest.raises(ValueError, match="at least 1"):
         ThreadPool(0)
+
+
+def test_an_abandoned_task_does_not_keep_the_program_from_ending() -> None:
+    code = """if True:
+        import anyio, threading
+        from aioipc import ThreadPool
+
+        begun = threading.Event()
+
+        def work():
+            begun.set()
+            threading.Event().wait()
+
+        async def main():
+            async with ThreadPool(2, grace=0) as pool:
+                task = pool.submit(work)
+                await pool.run(begun.wait)
+                task.cancel()
+            print("left")
+
+        anyio.run(main)
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "left\n", "")
+
+
+async def test_threads_that_change_places_at_every_step_lose_nothing() -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        async with ThreadPool(4) as pool:
+            for round_ in range(30):
+                pool.resize(1 + round_ % 4)
+                calls = [
+                    pool.options(priority=n % 3).submit(abs, -n) for n in range(50)
+                ]
+                assert [await call for call in calls] == [*range(50)]
+            pool.resize(1)
+            await pool._engine.until(lambda: pool.statistics().workers == 1)
+            assert pool._engine._load == 0
+    finally:
+        sys.setswitchinterval(interval)
