@@ -62,6 +62,7 @@ class Capabilities:
     :ivar has_priorities: tasks may have a `priority`
     :ivar survives_crashes: a task that ends its process, as a segmentation fault does,
         costs that task only
+    :ivar at_most_once: no task begins again, after a crash, unless its `retries` say so
     :ivar can_retry: tasks may have `retries`
     :ivar can_resize: `resize` changes how many workers there may be
     :ivar pickles: arguments and results are pickled: a task works on copies
@@ -76,6 +77,7 @@ class Capabilities:
     can_time_out: bool = False
     has_priorities: bool = False
     survives_crashes: bool = False
+    at_most_once: bool = False
     can_retry: bool = False
     can_resize: bool = False
     pickles: bool = False
@@ -158,8 +160,8 @@ class Pool(ABC):
 
         A cancel stops the work as `on_cancel` says; see `options`.
 
-        :raises WorkerCrashed: if the worker ended in the middle of it; with
-            `survives_crashes`
+        :raises WorkerCrashed: if the worker ended in the middle of it, and the pool
+            survives that; a pool that is not `at_most_once` may run it again instead
         :raises EncodeError: if an argument or the result can't be pickled
         :raises DecodeError: if an argument or the result can't be unpickled
         :raises TimeoutError: if it ran for longer than the `timeout` of `options`

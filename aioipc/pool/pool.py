@@ -120,6 +120,7 @@ class WorkerPool(EnginePool[Crew]):
             can_time_out=True,
             has_priorities=True,
             survives_crashes=True,
+            at_most_once=True,
             can_retry=True,
             can_resize=True,
             pickles=True,

@@ -39,6 +39,7 @@ _CAPABILITIES = Capabilities(
     can_abandon_running=True,
     can_time_out=True,
     has_priorities=True,
+    at_most_once=True,
     can_resize=True,
     zero_copy=True,
 )

@@ -55,6 +55,7 @@ class InlinePool(EnginePool["InlineEngine"]):
     def capabilities(self) -> Capabilities:
         return Capabilities(
             has_priorities=True,
+            at_most_once=True,
             pickles=self._pickles,
             bounds_bytes=self._pickles,
             zero_copy=not self._pickles,
