@@ -60,7 +60,7 @@ def update(*, check: bool = False) -> list[str]:
         text = path.read_text()
         wanted = fill(text, {**BLOCKS, **TABLES}, results)
         if wanted != text:
-            wrong.append(f"{path.name}: its figures are not those of the results")
+            wrong.append(f"{path.name}: its figures or tables are not up to date")
             if not check:
                 path.write_text(wanted)
         wrong += (f"{path.name}: {name} is missing" for name in _missing_plots(text))

@@ -114,6 +114,17 @@ async def test_a_cancelled_run_has_not_begun(pool) -> None:
     assert begun == [2]
 
 
+async def test_options_are_left_out_only_if_that_was_asked_for(pool) -> None:
+    with pytest.raises(aioipc.UnsupportedOperation):
+        pool.options(timeout=1)
+    async with InlinePool(ignores=("timeout", "on_cancel")) as it:
+        kept = it.options(timeout=1, on_cancel="kill", priority=2, name="kept")
+        assert await kept.run(begin, 1) == 1
+        assert (kept._options.timeout, kept._options.priority) == (None, 2)
+        with pytest.raises(aioipc.UnsupportedOperation, match="retries=1"):
+            kept.options(retries=1)
+
+
 async def test_an_initializer_runs_before_the_first_task() -> None:
     begun.clear()
     async with InlinePool(initializer=begin, initargs=("ready",)) as it:

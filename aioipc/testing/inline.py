@@ -1,7 +1,7 @@
 """`InlinePool`: a pool for debuggers and coverage, which has no workers at all."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, Literal
 
 from aioipc.abc import Capabilities, PoolStatistics
 from aioipc.pool._pending import Pending
@@ -16,6 +16,8 @@ from aioipc.worker.chunks import ChunkResult
 from aioipc.worker.failures import describe
 
 __all__ = ["InlinePool"]
+
+OptionName = Literal["timeout", "priority", "retries", "on_cancel"]
 
 
 class InlinePool(EnginePool["InlineEngine"]):
@@ -36,6 +38,8 @@ class InlinePool(EnginePool["InlineEngine"]):
     :param name: in `repr`
     :param pickles: whether arguments and results are pickled; without, they are passed
         as they are, lambdas as well
+    :param ignores: options to leave out instead of refusing them, so that a program
+        that has a ``"timeout"``, say, can be debugged without
     """
 
     def __init__(
@@ -46,10 +50,12 @@ class InlinePool(EnginePool["InlineEngine"]):
         grace: float = GRACE,
         name: str | None = None,
         pickles: bool = True,
+        ignores: Collection[OptionName] = (),
     ) -> None:
         super().__init__(Options(on_cancel="shield"), name=name, grace=grace)
         self._initializer = (initializer, initargs) if initializer else None
         self._pickles = pickles
+        self._ignores = {*ignores}
 
     @property
     def capabilities(self) -> Capabilities:
@@ -60,6 +66,10 @@ class InlinePool(EnginePool["InlineEngine"]):
             bounds_bytes=self._pickles,
             zero_copy=not self._pickles,
         )
+
+    def _but(self, options: Options, changes: dict[str, Any]) -> Options:
+        heeded = {k: v for k, v in changes.items() if k not in self._ignores}
+        return super()._but(options, heeded)
 
     def resize(self, max_workers: int) -> None:
         refuse(type(self).__name__, f"resize({max_workers})", "can_resize")
