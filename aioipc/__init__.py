@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aioipc._version import __version__
-    from aioipc.abc import Pool, Results
+    from aioipc.abc import Capabilities, Pool, PoolStatistics, Results
     from aioipc.bridge.barrier import AsyncBarrier, Barrier, BarrierStatistics
     from aioipc.bridge.conditions import (
         AsyncCondition,
@@ -99,12 +99,15 @@ if TYPE_CHECKING:
         TaskCancelled,
         TaskError,
         UndeliveredError,
+        UnsupportedOperation,
         WorkerCrashed,
         WorkerStartError,
         WorkerTraceback,
     )
-    from aioipc.pool.pool import PoolStatistics, WorkerPool
+    from aioipc.pool.opening import open_pool
+    from aioipc.pool.pool import WorkerPool
     from aioipc.pool.task import PoolTask
+    from aioipc.pool.threads import ThreadPool
     from aioipc.transport.acceptor import ListenerStatistics
     from aioipc.wire.shutdown import ShutDown
 
@@ -158,6 +161,7 @@ __all__ = [
     "BrokerSemaphore",
     "BrokerStatistics",
     "BusyResourceError",
+    "Capabilities",
     "Client",
     "ClosedResourceError",
     "Condition",
@@ -202,13 +206,16 @@ __all__ = [
     "SimpleQueue",
     "TaskCancelled",
     "TaskError",
+    "ThreadPool",
     "UndeliveredError",
+    "UnsupportedOperation",
     "Value",
     "WorkerCrashed",
     "WorkerPool",
     "WorkerStartError",
     "WorkerTraceback",
     "__version__",
+    "open_pool",
     "wait",
     "wrap",
 ]
@@ -238,8 +245,10 @@ _HOMES = {
     "aioipc.bridge.event_proxies": "AsyncBarrierProxy AsyncEventProxy",
     "aioipc.bridge.lock_proxies": "AsyncAcquirerProxy AsyncConditionProxy "
     "AsyncLockProxy AsyncRLockProxy AsyncSemaphoreProxy",
-    "aioipc.pool.pool": "PoolStatistics WorkerPool",
+    "aioipc.pool.pool": "WorkerPool",
+    "aioipc.pool.opening": "open_pool",
     "aioipc.pool.task": "PoolTask",
+    "aioipc.pool.threads": "ThreadPool",
     "aioipc.broker.broker": "Broker BrokerStatistics",
     "aioipc.broker.queues": "BrokerDeque BrokerQueue BrokerQueueStatistics",
     "aioipc.broker.locks": "BrokerBarrier BrokerCondition BrokerEvent "
@@ -248,14 +257,14 @@ _HOMES = {
     "aioipc.broker.remote_queue": "RemoteDeque RemoteQueue",
     "aioipc.broker.remote_locks": "RemoteBarrier RemoteCondition RemoteEvent "
     "RemoteLock RemoteSemaphore",
-    "aioipc.abc": "Pool Results",
+    "aioipc.abc": "Capabilities Pool PoolStatistics Results",
     "aioipc.wire.shutdown": "ShutDown",
     "aioipc.errors": "AuthenticationError BrokenBarrierError "
     "BrokenResourceError BusyResourceError "
     "ClosedResourceError DecodeError EncodeError "
     "EndOfStream EventLoopError FrameError QueueClosed QueueEmpty "
     "QueueFull QueueShutDown TaskCancelled TaskError "
-    "UndeliveredError WorkerCrashed WorkerStartError "
+    "UndeliveredError UnsupportedOperation WorkerCrashed WorkerStartError "
     "WorkerTraceback",
     "aioipc.transport.acceptor": "ListenerStatistics",
 }

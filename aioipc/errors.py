@@ -23,6 +23,7 @@
     ├── EventLoopError         RuntimeError: used from two event loops at once
     ├── WorkerCrashed          anyio.BrokenWorkerProcess: a worker died with a task
     ├── WorkerStartError       anyio.BrokenWorkerProcess: no worker can be started
+    ├── UnsupportedOperation   NotImplementedError: not among a pool's capabilities
     ├── TaskCancelled          concurrent.futures.CancelledError
     ├── TaskError              RuntimeError: what a task raised can't be raised here
     └── WorkerTraceback        Exception: the cause of what a task raised
@@ -62,6 +63,7 @@ __all__ = [
     "TaskCancelled",
     "TaskError",
     "UndeliveredError",
+    "UnsupportedOperation",
     "WorkerCrashed",
     "WorkerStartError",
     "WorkerTraceback",
@@ -189,6 +191,17 @@ class WorkerStartError(anyio.BrokenWorkerProcess):
 
     An initializer raised, or the processes end before they are ready.
     """
+
+
+class UnsupportedOperation(NotImplementedError):
+    """A pool was asked for what it can't do, and has done nothing.
+
+    :ivar capability: the field of its `capabilities` that says so
+    """
+
+    def __init__(self, message: str, capability: str = "") -> None:
+        super().__init__(message)
+        self.capability = capability
 
 
 class TaskCancelled(CancelledError):

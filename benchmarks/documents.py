@@ -2,9 +2,10 @@
 
 They stand between ``<!-- figures: NAME -->`` and ``<!-- /figures -->``, on lines of
 their own or in the middle of one. Figures with a unit that stand elsewhere are told.
+Tables that come from the code are written, too: see `from_code`.
 
-A full run of the benchmarks does this by itself. Nothing but the standard library, so
-that the check runs wherever the tests do.
+A full run of the benchmarks does this by itself. Nothing but the standard library and
+aioipc, so that the check runs wherever the tests do.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.blocks import BLOCKS
 from benchmarks.figures import RESULTS, Results
+from benchmarks.from_code import TABLES
 from benchmarks.loose import loose
 
 if TYPE_CHECKING:
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 PLOTS = RESULTS / "plots"
 BLOCK = re.compile(
-    r"(?P<begin><!-- figures: (?P<name>[^>]+) -->\n?).*?(?P<end><!-- /figures -->)",
+    r"(?P<begin><!-- (?P<kind>figures|table): (?P<name>[^>]+) -->\n?).*?"
+    r"(?P<end><!-- /(?P=kind) -->)",
     re.DOTALL,
 )
 PLOT = re.compile(r"[\w/.-]*results/plots/([\w-]+\.svg)")
@@ -55,9 +58,9 @@ def update(*, check: bool = False) -> list[str]:
     results, wrong = Results.committed(), []
     for path in documents():
         text = path.read_text()
-        wanted = fill(text, BLOCKS, results)
+        wanted = fill(text, {**BLOCKS, **TABLES}, results)
         if wanted != text:
-            wrong.append(f"{path.name}: its figures are not those of the results")
+            wrong.append(f"{path.name}: its figures or tables are not up to date")
             if not check:
                 path.write_text(wanted)
         wrong += (f"{path.name}: {name} is missing" for name in _missing_plots(text))

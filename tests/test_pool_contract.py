@@ -1,9 +1,9 @@
-"""The battery of `aioipc.testing` over the pool of this package, each way to start."""
+"""The battery of `aioipc.testing` over the pools of this package, each way to start."""
 
 import pytest
 
 import aioipc
-from aioipc.testing import PoolContract
+from aioipc.testing import InlinePool, PoolContract, check_pool
 
 
 class TestWorkerPool(PoolContract):
@@ -18,3 +18,38 @@ class TestItsOptions(PoolContract):
     async def pool(self, fork):
         async with aioipc.WorkerPool(2, mp_context=fork) as pool:
             yield pool.options(priority=1, retries=1, on_cancel="kill")
+
+
+class TestThreadPool(PoolContract):
+    @pytest.fixture
+    async def pool(self):
+        async with aioipc.ThreadPool(2, grace=0.2) as pool:
+            yield pool
+
+
+class TestInlinePool(PoolContract):
+    @pytest.fixture
+    async def pool(self):
+        async with InlinePool() as pool:
+            yield pool
+
+
+class TestInlinePoolWithoutCopies(PoolContract):
+    @pytest.fixture
+    async def pool(self):
+        async with InlinePool(pickles=False) as pool:
+            yield pool
+
+
+async def test_a_pool_that_breaks_its_promise_is_told_of(fork) -> None:
+    class Forgetful(aioipc.WorkerPool):
+        def statistics(self):
+            return aioipc.PoolStatistics()
+
+    with pytest.raises(ExceptionGroup, match="checks of the pool failed") as caught:
+        await check_pool(lambda: Forgetful(2, mp_context=fork))
+    notes = [error.__notes__ for error in caught.value.exceptions]
+    assert notes == [
+        ["in test_a_resized_pool_has_so_many_workers"],
+        ["in test_it_counts_its_tasks"],
+    ]

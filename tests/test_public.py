@@ -18,7 +18,10 @@ import aioipc
 from aioipc import errors
 
 HERE = Path(__file__).parent
-HEAVY = {"anyio", "asyncio", "multiprocessing", "pickle", "socket", "trio", "uvloop"}
+HEAVY = {
+    *("anyio", "asyncio", "dask", "distributed", "multiprocessing", "pickle", "socket"),
+    *("trio", "uvloop"),
+}
 
 
 def run_python(code: str) -> object:
@@ -117,6 +120,16 @@ def test_import_aioipc_imports_nothing_heavy() -> None:
     assert "aioipc" in loaded
     assert not {name.partition(".")[0] for name in loaded} & HEAVY
     assert {name for name in loaded if name.startswith("aioipc")} == {"aioipc"}
+
+
+def test_no_pool_of_this_machine_imports_that_of_a_cluster() -> None:
+    code = """if True:
+        import aioipc, aioipc.testing, json, sys
+        for kind in ("process", "thread", "inline"):
+            aioipc.open_pool(kind)
+        print(json.dumps(sorted({"dask", "distributed"} & set(sys.modules))))
+    """
+    assert run_python(code) == []
 
 
 @pytest.mark.parametrize(

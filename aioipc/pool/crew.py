@@ -9,7 +9,6 @@ come back here, to submit or to cancel. So a call is resolved only when all that
 to it is as it should be, and never while the scheduler decides.
 """
 
-import contextlib
 import math
 import os
 from collections.abc import Callable
@@ -19,10 +18,9 @@ from multiprocessing.context import BaseContext
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aioipc.abc import PoolStatistics
 from aioipc.bridge.insides.processes import end_line_for_resource_tracker
 from aioipc.errors import (
-    ClosedResourceError,
-    TaskCancelled,
     WorkerCrashed,
     WorkerStartError,
     how_it_ended,
@@ -33,7 +31,7 @@ from aioipc.memory.views import Views
 from aioipc.pool import _actions as actions
 from aioipc.pool._scheduler import INTENSITY, PERIOD, Scheduler, Sizes
 from aioipc.pool._states import State, Worker
-from aioipc.pool.futures import FutureTask
+from aioipc.pool.engine import Engine
 from aioipc.pool.guard import GUARD_EXIT_CODE, GUARD_MESSAGE
 from aioipc.pool.member import Launched, Member
 from aioipc.pool.outbox import FUNCTIONS, Outbox
@@ -43,9 +41,9 @@ from aioipc.pool.outcomes import (
     load_failure,
 )
 from aioipc.pool.sharing import SharedMemory, close_views
-from aioipc.pool.task import Call, PoolTask
+from aioipc.pool.task import Call
 from aioipc.transport.forks import forget_in_forks
-from aioipc.transport.loops import AsyncioLoop, Loop, Timer
+from aioipc.transport.loops import Loop, Timer
 from aioipc.transport.spin import Spin
 from aioipc.transport.threads import Job, run_in_thread
 from aioipc.wire.parts import LARGE
@@ -54,7 +52,6 @@ from aioipc.wire.tasks import NO_TASK, Kind, decode_slots
 
 if TYPE_CHECKING:
     from aioipc.pool.options import Options
-    from aioipc.transport.waiters import Waiter
 
 __all__ = ["Crew", "Launch"]
 
@@ -76,43 +73,32 @@ class Launch(NamedTuple):
     max_shared_memory: int = 0
 
 
-class Crew:
-    """The workers of one pool.
-
-    :ivar refusal: why nothing can be submitted, if that is so
-    :ivar broken: what stopped it, if something has
-    :ivar open: calls that have no outcome yet
-    :ivar task_type: of the handle of a call
-    """
+class Crew(Engine):
+    """The workers of one pool."""
 
     def __init__(self, loop: Loop, sizes: Sizes, launch: Launch) -> None:
-        self.loop = loop
+        super().__init__(loop)
         self.memory = SharedMemory(launch.max_shared_memory)
         arena = self.memory.arena
         self._outbox = Outbox(loop, arena, launch.pickler, self._returned)
         self.scheduler = Scheduler(sizes, self._outbox.prepare)
         self.members: dict[Worker, Member] = {}
-        self.refusal: str | None = None
-        self.broken: BaseException | None = None
-        self.closed = False
-        self.open: dict[Call, None] = {}
-        self.finished = self.failed = self.crashes = 0
-        self.task_type: type[PoolTask[Any]] = (
-            FutureTask if isinstance(loop, AsyncioLoop) else PoolTask
-        )
+        self.crashes = 0
         self._launch = launch
         self._starts: dict[Worker, Job[Launched]] = {}
-        self._numbers = 0
         self._start_error: BaseException | None = None
         self._pump_is_due = False
         self._timer: Timer | None = None
         self._timer_at = math.inf
-        self._watchers: list[Waiter] = []
         self._spin = Spin()
         self._is_looking = False  # for the answer to a call, within a task
         forget_in_forks(self)
 
     # What the pool asks for
+
+    @property
+    def width(self) -> int:
+        return self.scheduler.sizes.maximum
 
     def submit(
         self,
@@ -121,7 +107,6 @@ class Crew:
         kwargs: dict[str, Any],
         options: "Options",
     ) -> Call:
-        """Begin a call."""
         if self.refusal is not None:
             self.check()
         self._numbers = number = self._numbers + 1
@@ -152,7 +137,6 @@ class Crew:
             self._set_timer(now)
 
     def stop(self, call: Call, error: BaseException) -> None:
-        """Give a call an outcome before it has one, and stop the work on it."""
         if call.done:
             return
         scheduler = self.scheduler
@@ -167,10 +151,6 @@ class Crew:
             scheduler.dropped(call)
         self._fail(call, error)
         self.pump()
-
-    def cancel(self, call: Call) -> None:
-        """Stop a call that its user does not want any more."""
-        self.stop(call, TaskCancelled(f"task {call.name} was cancelled"))
 
     def pump(self) -> None:
         """Do what there is to be done."""
@@ -188,7 +168,6 @@ class Crew:
             self._fail_unsent(self.broken)
 
     def close(self, error: BaseException) -> None:
-        """Kill all workers; calls that have no outcome get `error`."""
         self.refuse()
         self.closed = True
         self._end_of_work()
@@ -197,7 +176,6 @@ class Crew:
         self._fail_all(error)
 
     def look(self, call: Call) -> None:
-        """Look for the answer to a call that is alone, if that is worth it."""
         if not self._spin.again or call.worker is None:
             return
         member = self.members[call.worker]
@@ -218,32 +196,31 @@ class Crew:
             self._is_looking = False
 
     def waited(self, seconds: float, finished: int) -> None:
-        """Note how long an answer has taken that the loop brought.
-
-        :param finished: the count of then, to tell whether it was the only one
-        """
         self._spin.again = self._spin.looped(
             seconds, alone=self.finished == finished + 1
         )
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until a condition holds that calls and workers bring about."""
-        while not condition():
-            waiter = self.loop.waiter()
-            self._watchers.append(waiter)
-            await waiter
-
-    def has_no_calls(self) -> bool:
-        """Whether all calls have an outcome."""
-        return not self.open
-
-    def has_no_waiters(self) -> bool:
-        """Whether no `run` is under way."""
-        return not any(call.waiter for call in self.open)
-
     def has_no_workers(self) -> bool:
         """Whether all processes have ended, and none is being started."""
         return not (self.members or self._starts)
+
+    def statistics(self) -> PoolStatistics:
+        workers = self.scheduler.workers.values()
+        running = sum(
+            bool(worker.sent) and not worker.sent[0].done for worker in workers
+        )
+        return PoolStatistics(
+            workers=len(workers),
+            starting=sum(worker.state is State.STARTING for worker in workers),
+            idle=sum(worker.is_idle for worker in workers),
+            busy=sum(bool(worker.batches) for worker in workers),
+            tasks_pending=len(self.open) - running,
+            tasks_running=running,
+            tasks_finished=self.finished,
+            tasks_failed=self.failed,
+            crashes=self.crashes,
+            shared_memory=self.shared_memory,
+        )
 
     def resize(self, sizes: Sizes) -> None:
         """Have other numbers of workers."""
@@ -256,7 +233,6 @@ class Crew:
         self._notify()
 
     def end_all(self) -> None:
-        """Have the workers end when they have nothing to do."""
         self._end_of_work()
         self.scheduler.end_all()
         self.pump()
@@ -265,10 +241,6 @@ class Crew:
         """Start no more workers."""
         sizes = self.scheduler.sizes
         sizes.minimum = sizes.maximum = 0
-
-    def refuse(self, why: str = "the pool is closed") -> None:
-        """Take no more calls."""
-        self.refusal = why
 
     def abandon(self) -> None:
         """Kill all workers, without a loop."""
@@ -283,25 +255,14 @@ class Crew:
         self.members.clear()
         if self._timer is not None and self.loop.is_current():
             self._timer.cancel()
-        error = TaskCancelled("the pool was not closed")
-        if not self.loop.call_soon(lambda: self._fail_all(error)):
-            # No task can be waiting any more, but threads can, by the executor.
-            for call in list(self.open):
-                call.waiter = None
-                with contextlib.suppress(RuntimeError):  # the loop is closed
-                    self._resolve_failed(call, error)
+        self._fail_abandoned()
 
     def _fail_all(self, error: BaseException) -> None:
-        """Give an outcome to all calls that have none."""
         self._fail_unsent(error)
-        for call in list(self.open):
-            self._resolve_failed(call, error)
-        self._notify()
+        super()._fail_all(error)
 
     def forget(self) -> None:
-        """Leave the workers to the parent; in a fork."""
-        self.refuse("the pool belongs to the process that this one was forked from")
-        self.closed = True
+        super().forget()
         for member in self.members.values():
             member.forget()
         self.members.clear()
@@ -567,29 +528,6 @@ class Crew:
             call.away = True
         for call in calls:
             self._resolve_failed(call, error)
-
-    def _resolve_failed(self, call: Call, error: BaseException) -> None:
-        if not call.done:
-            self._fail(call, error)
-
-    def _fail(self, call: Call, error: BaseException) -> None:
-        self.open.pop(call, None)
-        self.failed += 1
-        call.resolve(None, error)
-        self._notify()
-
-    def check(self) -> None:
-        """Raise if nothing can be submitted any more."""
-        if self.broken is not None:
-            raise WorkerStartError(str(self.broken)) from self.broken.__cause__
-        if self.refusal is not None:
-            raise ClosedResourceError(self.refusal)
-
-    def _notify(self) -> None:
-        if self._watchers:
-            watchers, self._watchers = self._watchers, []
-            for waiter in watchers:
-                waiter.wake()
 
     # Time
 

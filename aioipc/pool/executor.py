@@ -6,7 +6,7 @@ from concurrent.futures import Executor, Future, InvalidStateError
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from aioipc.pool.crew import Crew
+    from aioipc.pool.engine import Engine
     from aioipc.pool.options import Options
     from aioipc.pool.task import Call
 
@@ -23,9 +23,9 @@ class PoolExecutor(Executor):
     with its executor.
     """
 
-    def __init__(self, owner: object, crew: "Crew", options: "Options") -> None:
+    def __init__(self, owner: object, engine: "Engine", options: "Options") -> None:
         self._owner = owner  # the pool, which must not be collected before
-        self._crew = crew
+        self._engine = engine
         self._options = options
         self._futures: dict[Future[Any], None] = {}
         self._shut_down = False
@@ -36,13 +36,13 @@ class PoolExecutor(Executor):
         """Begin a call; from any thread."""
         if self._shut_down:
             raise RuntimeError("cannot schedule new futures after shutdown")
-        crew, future = self._crew, Future[T]()
+        engine, future = self._engine, Future[T]()
 
         def begin() -> None:
             if future.cancelled():
                 return
             try:
-                call = crew.submit(fn, args, kwargs, self._options)
+                call = engine.submit(fn, args, kwargs, self._options)
             except Exception as error:  # noqa: BLE001 - e.g. the pool is closed
                 _settle(future, None, error)
                 return
@@ -51,9 +51,9 @@ class PoolExecutor(Executor):
 
         self._futures[future] = None
         future.add_done_callback(self._forget)
-        if crew.loop.is_current():
+        if engine.loop.is_current():
             begin()
-        elif not crew.loop.call_soon(begin):
+        elif not engine.loop.call_soon(begin):
             raise RuntimeError("the pool's event loop has ended")
         return future
 
@@ -67,7 +67,7 @@ class PoolExecutor(Executor):
         if cancel_futures:
             for future in futures:
                 future.cancel()
-        if wait and not self._crew.loop.is_current():
+        if wait and not self._engine.loop.is_current():
             for future in futures:
                 with contextlib.suppress(BaseException):
                     future.exception()
@@ -79,7 +79,7 @@ class PoolExecutor(Executor):
 
     def _ended(self, future: Future[Any], call: "Call") -> None:
         if future.cancelled() and not call.done:
-            self._crew.loop.call_soon(lambda: self._crew.cancel(call))
+            self._engine.loop.call_soon(lambda: self._engine.cancel(call))
 
 
 def _settle(future: Future[Any], value: Any, error: BaseException | None) -> None:

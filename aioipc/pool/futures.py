@@ -65,7 +65,7 @@ class FutureTask(PoolTask[T]):
 
     @property
     def _home(self) -> AsyncioLoop:
-        loop = self._crew.loop
+        loop = self._engine.loop
         assert isinstance(loop, AsyncioLoop)  # or the task was not made by it
         return loop
 

@@ -25,7 +25,7 @@ from aioipc.pool.task import name_of
 from aioipc.worker.chunks import ChunkResult, call_each, call_each_row
 
 if TYPE_CHECKING:
-    from aioipc.pool.crew import Crew
+    from aioipc.pool.engine import Engine
     from aioipc.pool.options import Options
     from aioipc.pool.task import Call
     from aioipc.transport.loops import Timer
@@ -64,7 +64,7 @@ class MapResults(Results[Any]):
     def __init__(
         self,
         owner: object,
-        crew: "Crew",
+        engine: "Engine",
         options: "Options",
         function: Callable[..., Any],
         iterables: tuple[Items[Any], ...],
@@ -75,19 +75,19 @@ class MapResults(Results[Any]):
             raise TypeError("map needs at least one iterable")
         if how.buffersize is not None and how.buffersize < 1:
             raise ValueError("buffersize must be at least 1, or None")
-        crew.check()
+        engine.check()
         self._owner = owner  # the pool, which must not be collected before
-        self._crew = crew
+        self._engine = engine
         self._options = options.but({"name": options.name or name_of(function)})
         self._function = function
         self._unpack = how.unpack or len(iterables) > 1
         self._ordered = how.ordered
         self._goes_on = how.return_exceptions
         self._buffersize = how.buffersize
-        self._workers = crew.scheduler.sizes.maximum
+        self._workers = engine.width
         self._on_change = _weakly(self._go_on)
         self._weigh = _size_of_row if self._unpack else size_of
-        self._source = _open(crew, iterables, self._on_change, self._weigh)
+        self._source = _open(engine, iterables, self._on_change, self._weigh)
         self._ready: deque[Any] = deque()
         self._chunks: deque[Call] = deque()  # under way, and done but not looked at
         self._error: BaseException | None = None  # to be raised behind `_ready`
@@ -149,7 +149,7 @@ class MapResults(Results[Any]):
                 self._stop()
                 self._raise_source_error()
                 return False
-            waiter = self._crew.loop.waiter()
+            waiter = self._engine.loop.waiter()
             self._waiters.append(waiter)
             await waiter
 
@@ -188,10 +188,10 @@ class MapResults(Results[Any]):
         return min(room, self._buffersize - ahead, share)
 
     def _begin(self, items: list[Any]) -> None:
-        call = self._crew.submit(
+        call = self._engine.submit(
             call_each_row if self._unpack else call_each,
             (self._function, *items),
-            {"go_on": self._goes_on},
+            {"go_on": self._goes_on, **self._engine.chunk_options},
             self._options,
         )
         call.key = self._key
@@ -205,7 +205,7 @@ class MapResults(Results[Any]):
         if self._over:
             return
         self._measure()
-        if self._crew.refusal is None:  # else it is for the next `_refill` to say so
+        if self._engine.refusal is None:  # else it is for the next `_refill` to say so
             self._fill()
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
@@ -278,7 +278,7 @@ class MapResults(Results[Any]):
         self._source.close()
         chunks, self._chunks = self._chunks, deque()
         for call in chunks:
-            self._crew.stop(call, TaskCancelled("the map was left"))
+            self._engine.stop(call, TaskCancelled("the map was left"))
         for waiter in self._waiters:
             waiter.wake()
 
@@ -346,16 +346,16 @@ class _AsyncSource:
     """Items of an async iterable, read by a task of their own."""
 
     def __init__(
-        self, crew: "Crew", items: AsyncIterator[Any], on_item: Callable[[], None]
+        self, engine: "Engine", items: AsyncIterator[Any], on_item: Callable[[], None]
     ) -> None:
         self._items = items
         self._on_item = on_item
-        self._crew = crew
+        self._engine = engine
         self._have: deque[Any] = deque()
         self._at_end = False
         self.error: BaseException | None = None
         self._wanted: Any = None  # what the reader waits for
-        self._reader: Timer = crew.loop.spawn(self._read)
+        self._reader: Timer = engine.loop.spawn(self._read)
 
     @property
     def ended(self) -> bool:
@@ -382,7 +382,7 @@ class _AsyncSource:
                 self._have.append(item)
                 self._on_item()
                 if self._have:
-                    self._wanted = self._crew.loop.waiter()
+                    self._wanted = self._engine.loop.waiter()
                     await self._wanted
         except Exception as error:  # noqa: BLE001 - to be raised at its place
             self.error = error
@@ -397,7 +397,7 @@ class _AsyncSource:
 
 
 def _open(
-    crew: "Crew",
+    engine: "Engine",
     iterables: tuple[Items[Any], ...],
     on_item: Callable[[], None],
     weigh: Callable[[Any], int],
@@ -407,8 +407,8 @@ def _open(
         items = sync[0] if len(sync) == 1 else zip(*sync, strict=False)
         return _Source(items, weigh)
     if len(iterables) == 1:
-        return _AsyncSource(crew, aiter(iterables[0]), on_item)  # type: ignore[arg-type]
-    return _AsyncSource(crew, _async_zip(iterables), on_item)
+        return _AsyncSource(engine, aiter(iterables[0]), on_item)  # type: ignore[arg-type]
+    return _AsyncSource(engine, _async_zip(iterables), on_item)
 
 
 def _is_async(items: Items[Any]) -> bool:

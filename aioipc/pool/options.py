@@ -2,9 +2,14 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, get_args
 
-__all__ = ["OnCancel", "Options"]
+from aioipc.errors import UnsupportedOperation
+
+if TYPE_CHECKING:
+    from aioipc.abc import Capabilities
+
+__all__ = ["OnCancel", "Options", "check_options", "refuse"]
 
 OnCancel = Literal["interrupt", "kill", "abandon", "shield"]
 
@@ -31,3 +36,37 @@ class Options:
     def but(self, changes: dict[str, Any]) -> Self:
         """Return options that differ where `changes` has a value."""
         return replace(self, **{key: v for key, v in changes.items() if v is not ...})
+
+
+_NEEDED_TO_CANCEL = {
+    "interrupt": "can_kill_running",
+    "kill": "can_kill_running",
+    "abandon": "can_abandon_running",
+}
+
+
+def check_options(options: Options, capabilities: "Capabilities", pool: str) -> None:
+    """Refuse options that a pool can't do.
+
+    :param pool: what it is called in the error
+    :raises UnsupportedOperation: and says which
+    """
+    if options.timeout is not None and not capabilities.can_time_out:
+        refuse(pool, f"timeout={options.timeout!r}", "can_time_out")
+    if options.priority and not capabilities.has_priorities:
+        refuse(pool, f"priority={options.priority!r}", "has_priorities")
+    if options.retries and not capabilities.can_retry:
+        refuse(pool, f"retries={options.retries!r}", "can_retry")
+    needed = _NEEDED_TO_CANCEL.get(options.on_cancel)
+    if needed and not getattr(capabilities, needed):
+        refuse(pool, f"on_cancel={options.on_cancel!r}", needed)
+
+
+def refuse(pool: str, what: str, capability: str) -> NoReturn:
+    """Say that a pool can't do something.
+
+    :raises UnsupportedOperation: always
+    """
+    raise UnsupportedOperation(
+        f"{pool} can't do {what}: its capabilities have {capability}=False", capability
+    )

@@ -8,9 +8,9 @@ from typing import Any
 from aioipc.errors import DecodeError, EncodeError, TaskError, WorkerTraceback
 from aioipc.pool.blame import blame
 from aioipc.wire.pickles import loads
-from aioipc.worker.failures import Failure, text_of
+from aioipc.worker.failures import Failure, beyond_here, text_of
 
-__all__ = ["cannot_load", "cannot_send", "error_of", "load_failure"]
+__all__ = ["cannot_load", "cannot_send", "error_of", "kept", "load_failure"]
 
 # Raised by an await, these end a coroutine or a generator, or look like a cancel.
 _STEERING = (StopIteration, StopAsyncIteration, CancelledError)
@@ -21,8 +21,15 @@ def load_failure(body: bytes) -> Failure:
     return loads(body)
 
 
-def error_of(failure: Failure, name: str) -> BaseException:
+def kept(error: BaseException, _doing: str = "run") -> BaseException:
+    """Return an exception itself, with its traceback; for tasks of this process."""
+    return error.with_traceback(beyond_here(error))
+
+
+def error_of(failure: Failure | BaseException, name: str) -> BaseException:
     """Return what is to be raised for the failure of the task `name`."""
+    if isinstance(failure, BaseException):
+        return _raised_here(failure, name)
     said = f"{failure.kind}: {failure.text}" if failure.text else failure.kind
     cause = WorkerTraceback(f"in the worker:\n\n{failure.trace}")
     error: BaseException | None = None
@@ -38,6 +45,17 @@ def error_of(failure: Failure, name: str) -> BaseException:
             return error
     wrapped = TaskError(f"task {name} raised {said}", failure.kind)
     wrapped.__cause__ = cause
+    return wrapped
+
+
+def _raised_here(error: BaseException, name: str) -> BaseException:
+    if isinstance(error, Exception) and not isinstance(error, _STEERING):
+        return error
+    kind, text = type(error), text_of(error)
+    qualified = f"{kind.__module__}.{kind.__qualname__}"
+    said = f"{qualified}: {text}" if text else qualified
+    wrapped = TaskError(f"task {name} raised {said}", qualified)
+    wrapped.__cause__ = error
     return wrapped
 
 

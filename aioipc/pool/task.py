@@ -10,7 +10,7 @@ from aioipc.worker.chunks import call_each_row
 if TYPE_CHECKING:
     from aioipc.memory.parcels import Parcel
     from aioipc.pool._states import Worker
-    from aioipc.pool.crew import Crew
+    from aioipc.pool.engine import Engine
     from aioipc.pool.options import Options
     from aioipc.transport.waiters import Waiter
 
@@ -95,6 +95,10 @@ class Call:
     def has_begun(self) -> bool:
         """Whether a worker is at it, as far as is known."""
         return self.worker is not None and self.worker.sent[0] is self
+
+    def withdraw(self) -> bool:
+        """Keep it from beginning; False if it has."""
+        return not self.has_begun
 
     @property
     def bulk(self) -> int:
@@ -211,18 +215,18 @@ class PoolTask(Generic[T]):
     leaves the task running: `cancel` stops it.
     """
 
-    __slots__ = ("__weakref__", "_call", "_crew", "_is_cancelled", "_owner")
+    __slots__ = ("__weakref__", "_call", "_engine", "_is_cancelled", "_owner")
 
-    def __init__(self, call: Call, crew: "Crew", owner: object) -> None:
+    def __init__(self, call: Call, engine: "Engine", owner: object) -> None:
         self._call = call
-        self._crew = crew
+        self._engine = engine
         self._owner = owner  # the pool, which must not be collected before
         self._is_cancelled = False
 
     def __await__(self) -> Generator[Any, Any, T]:
         call = self._call
         if not call.done:
-            waiter = self._crew.loop.waiter()
+            waiter = self._engine.loop.waiter()
             call.then(waiter.wake)
             yield from waiter.__await__()
         return call.result()
@@ -234,10 +238,10 @@ class PoolTask(Generic[T]):
         that has begun is not cancelled, and False is returned.
         """
         call = self._call
-        if call.done or (call.has_begun and call.options.on_cancel == "shield"):
+        if call.done or (call.options.on_cancel == "shield" and not call.withdraw()):
             return False
         self._is_cancelled = True
-        self._crew.cancel(call)
+        self._engine.cancel(call)
         return True
 
     def done(self) -> bool:

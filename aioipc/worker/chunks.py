@@ -11,7 +11,11 @@ from aioipc.memory.bulky import is_bulky, wrapper
 from aioipc.worker.failures import Failure, describe
 from aioipc.worker.interrupts import Interrupted
 
-__all__ = ["ChunkResult", "call_each", "call_each_row"]
+__all__ = ["ChunkResult", "Note", "call_each", "call_each_row"]
+
+
+Note = Callable[[BaseException, str], Any]
+"""Makes of an error what is to be kept of it; see `describe`."""
 
 
 class ChunkResult(NamedTuple):
@@ -25,7 +29,7 @@ class ChunkResult(NamedTuple):
 
     seconds: float
     values: list[Any]
-    failures: dict[int, Failure]
+    failures: dict[int, Failure | BaseException]
 
     def wrapped(self) -> "ChunkResult":
         """Return the same, made so that large `bytes` are left out of the pickle."""
@@ -48,35 +52,41 @@ class ChunkResult(NamedTuple):
         return self._replace(values=values, failures=failures)
 
 
-def call_each(function: Callable[..., Any], *items: Any, go_on: bool) -> ChunkResult:
+def call_each(
+    function: Callable[..., Any], *items: Any, go_on: bool, note: Note = describe
+) -> ChunkResult:
     """Call a function with each item.
 
     They are arguments here, because large ones of those are not pickled.
 
     :param go_on: whether to call it with the items behind one that failed
+    :param note: what is kept of an error
     """
-    return _each_of(partial(map, function), items, go_on=go_on)
+    return _each_of(partial(map, function), items, go_on, note)
 
 
 def call_each_row(
-    function: Callable[..., Any], *rows: Iterable[Any], go_on: bool
+    function: Callable[..., Any],
+    *rows: Iterable[Any],
+    go_on: bool,
+    note: Note = describe,
 ) -> ChunkResult:
     """Do the same with items each of which is a row of arguments.
 
     Large ones in rows are not pickled either: see `aioipc.pool.task.Call`.
     """
-    return _each_of(partial(starmap, function), rows, go_on=go_on)
+    return _each_of(partial(starmap, function), rows, go_on, note)
 
 
 def _each_of(
     calls: Callable[[Iterable[Any]], Iterable[Any]],
     items: tuple[Any, ...],
-    *,
     go_on: bool,
+    note: Note,
 ) -> ChunkResult:
     began = perf_counter()
     values: list[Any] = []
-    failures: dict[int, Failure] = {}
+    failures: dict[int, Failure | BaseException] = {}
     while len(values) < len(items):
         rest: Iterable[Any] = items[len(values) :] if values else items
         try:
@@ -87,7 +97,7 @@ def _each_of(
         except Interrupted:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a function raises
-            failures[len(values)] = describe(error, "run")
+            failures[len(values)] = note(error, "run")
             if not go_on:
                 break
             values.append(None)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from aioipc.worker.interrupts import Interrupted
 
-__all__ = ["Failure", "describe", "text_of"]
+__all__ = ["Failure", "beyond_here", "describe", "text_of"]
 
 
 class Failure(NamedTuple):  # not a dataclass: that takes a worker long to import
@@ -67,12 +67,13 @@ def text_of(error: BaseException) -> str:
 def _format(error: BaseException) -> list[str]:
     try:
         # Without the frames of the worker itself, which are no one's business.
-        return traceback.format_exception(type(error), error, _beyond_here(error))
+        return traceback.format_exception(type(error), error, beyond_here(error))
     except Exception:  # noqa: BLE001
         return [f"{type(error).__qualname__}: {text_of(error)}\n"]
 
 
-def _beyond_here(error: BaseException) -> Any:
+def beyond_here(error: BaseException) -> Any:
+    """Return an exception's traceback from where code that is not the worker's runs."""
     trace = error.__traceback__
     while (
         trace is not None and trace.tb_frame.f_globals.get("__package__") == __package__

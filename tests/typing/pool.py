@@ -6,7 +6,17 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 from typing import assert_type
 
-from aioipc import Pool, PoolTask, Results, WorkerPool
+from aioipc import (
+    Capabilities,
+    Pool,
+    PoolStatistics,
+    PoolTask,
+    Results,
+    ThreadPool,
+    WorkerPool,
+    open_pool,
+)
+from aioipc.testing import InlinePool, PoolReport, check_pool
 
 
 def divide(dividend: int, divisor: int = 1) -> float:
@@ -48,3 +58,16 @@ async def the_rest(pool: WorkerPool) -> None:
     assert_type(executor.submit(divide, 1).result(), float)
     async with WorkerPool(2) as opened:
         assert_type(opened, WorkerPool)
+
+
+async def any_pool() -> None:
+    async with open_pool("thread", max_workers=2) as pool:
+        assert_type(pool, Pool)
+        assert_type(await pool.run(divide, 1), float)
+        assert_type(pool.capabilities, Capabilities)
+        assert_type(pool.statistics(), PoolStatistics)
+    async with ThreadPool(2) as threads:
+        assert_type(threads, ThreadPool)
+    open_pool("thread", max_rss=1)  # pyright: ignore[reportCallIssue]
+    assert_type(await check_pool(InlinePool), PoolReport)
+    await check_pool(lambda: WorkerPool(2))

@@ -1,0 +1,367 @@
+"""`ThreadPool`: calls of functions in threads, awaited.
+
+Threads take calls from the pool's lines by themselves, the most urgent first, and hand
+back what came of them. Nobody holds a lock, since the loop would wait for it as long as
+some other thread has the GIL. Each step is one that Python makes in one piece, with the
+GIL or without:
+
+- A line is a deque for each priority. Only the loop makes lines; they stand in a tuple
+  that is replaced as a whole.
+- For each call in the lines there is a token in a queue, put there after the call: who
+  has taken one will find a call.
+- A call's work is an item in a list. Who pops it has it: the thread that begins the
+  call, or the loop that withdraws it. So a cancelled call has begun or never will.
+- A thread ends when it finds a permit to leave. It is woken by a token for that.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
+from time import monotonic
+from typing import Any
+
+from aioipc.abc import Capabilities, PoolStatistics
+from aioipc.memory.bulky import size_of
+from aioipc.pool.front import GRACE, EnginePool
+from aioipc.pool.limits import usable_cpus
+from aioipc.pool.local import Initializer, LocalEngine, Outcome, make_call, plain_args
+from aioipc.pool.options import OnCancel, Options, check_options
+from aioipc.pool.task import Call
+from aioipc.transport.loops import Loop
+from aioipc.worker.chunks import ChunkResult
+
+__all__ = ["ThreadPool"]
+
+_CAPABILITIES = Capabilities(
+    concurrent=True,
+    can_abandon_running=True,
+    can_time_out=True,
+    has_priorities=True,
+    at_most_once=True,
+    can_resize=True,
+    zero_copy=True,
+)
+
+
+class ThreadPool(EnginePool["ThreadEngine"]):
+    """Threads of this process, which call functions for an event loop.
+
+    For functions that release the GIL, as many of numpy's, of `hashlib`'s and `zlib`'s
+    do, and for a Python that has none. Arguments and results are passed as they are,
+    not as copies; an awaitable of aioipc's that is an argument by itself, or an item of
+    a map, as the plain object.
+
+    A thread can't be stopped. So `on_cancel` is "abandon" or "shield", a task that is
+    late runs on without a result, and its thread does nothing else meanwhile. What is
+    at it when the pool has closed ends by itself, or with the program: it does not keep
+    that from ending.
+
+    :param max_workers: threads at most, started as tasks come; None for the CPUs that
+        this process may use
+    :param initializer: called in each thread before its first task, with `initargs`; if
+        it raises, the pool stops with WorkerStartError
+    :param grace: seconds that `aclose` waits for tasks and threads
+    :param on_cancel: the default of `options`
+    :param name: in `repr`, and of the threads
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        grace: float = GRACE,
+        on_cancel: OnCancel = "abandon",
+        name: str | None = None,
+    ) -> None:
+        options = Options(on_cancel=on_cancel)
+        check_options(options, self.capabilities, type(self).__name__)
+        self._maximum = _checked(usable_cpus() if max_workers is None else max_workers)
+        self._initializer = (initializer, initargs) if initializer else None
+        super().__init__(options, name=name, grace=grace)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return _CAPABILITIES
+
+    def resize(self, max_workers: int) -> None:
+        self._maximum = _checked(max_workers)
+        engine = self._engine
+        if engine is not None and engine.refusal is None:
+            engine.resize(max_workers)
+
+    @property
+    def _width(self) -> int:
+        return self._maximum
+
+    def _new_engine(self, loop: Loop) -> "ThreadEngine":
+        name = self._name or "pool"
+        return ThreadEngine(loop, self._maximum, name, self._initializer)
+
+
+Work = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+"""A function and its arguments."""
+
+
+class ThreadCall(Call):
+    """A call that a thread makes.
+
+    :ivar withdrawn: whether it never begins
+    """
+
+    __slots__ = ("_work", "withdrawn")
+
+    def __init__(self, number: int, work: Work, options: Options) -> None:
+        function, args, kwargs = work
+        super().__init__(number, function, args, kwargs, options)
+        self.withdrawn = False
+        self._work = [work]
+
+    def begin(self) -> Work | None:
+        """Return what is to be called, or None if it is withdrawn; in a thread."""
+        try:
+            return self._work.pop()
+        except IndexError:
+            return None
+
+    def withdraw(self) -> bool:
+        if not self.withdrawn:
+            self.withdrawn = self.begin() is not None
+        return self.withdrawn
+
+    @property
+    def has_begun(self) -> bool:
+        return not self._work and not self.withdrawn
+
+
+Line = deque[ThreadCall]
+
+
+class ThreadEngine(LocalEngine):
+    """The threads of one pool on one event loop."""
+
+    def __init__(
+        self, loop: Loop, maximum: int, name: str, initializer: Initializer | None
+    ) -> None:
+        super().__init__(loop, initializer)
+        self._name = name
+        self._maximum = maximum
+        self._threads = 0  # whose end the loop has not heard of
+        self._started = 0
+        self._load = 0  # calls of which no thread has told yet that it is through
+        self._lines: tuple[tuple[int, Line], ...] = ()  # by priority, urgent ones first
+        self._tokens: SimpleQueue[bool] = SimpleQueue()  # False: only to be woken
+        self._permits: deque[None] = deque()  # to leave
+        self._at_work: dict[int, None] = {}  # threads, by their number
+        self._news: deque[Callable[[], None]] = deque()  # for the loop
+        self._is_told = False  # whether the loop will look at it
+
+    @property
+    def width(self) -> int:
+        return self._maximum
+
+    # In the loop
+
+    def submit(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: Options,
+    ) -> Call:
+        work = (function, plain_args(args), kwargs)
+        call = ThreadCall(self._new_number(), work, options)
+        self.open[call] = None
+        self._line(options.priority).append(call)
+        self._load += 1
+        self._tokens.put(True)
+        self._grow()
+        return call
+
+    def stop(self, call: Call, error: BaseException) -> None:
+        if not call.done:
+            call.withdraw()
+            self._fail(call, error)
+
+    def resize(self, maximum: int) -> None:
+        """Have so many threads at most."""
+        self._maximum = maximum
+        self._shrink(self._threads - len(self._permits) - maximum)
+        self._grow()
+
+    def statistics(self) -> PoolStatistics:
+        busy, running = len(self._at_work), sum(call.has_begun for call in self.open)
+        return PoolStatistics(
+            workers=self._threads,
+            idle=max(0, self._threads - busy),
+            busy=busy,
+            tasks_pending=len(self.open) - running,
+            tasks_running=running,
+            tasks_finished=self.finished,
+            tasks_failed=self.failed,
+        )
+
+    def has_no_workers(self) -> bool:
+        """Whether all threads have ended, or are left to themselves."""
+        return self.closed or not self._threads
+
+    def end_all(self) -> None:
+        self._maximum = 0
+        self._shrink(self._threads - len(self._permits))
+
+    def forget(self) -> None:
+        super().forget()
+        self._threads = 0
+
+    def _line(self, priority: int) -> Line:
+        for known, line in self._lines:
+            if known == priority:
+                return line
+        line = Line()
+        # Only the loop appends to lines: those that are empty stay so.
+        lines = [each for each in self._lines if each[1]] + [(priority, line)]
+        self._lines = tuple(sorted(lines, key=lambda each: -each[0]))
+        return line
+
+    def _grow(self) -> None:
+        """Start the threads that are missing."""
+        staying = self._threads - len(self._permits)
+        while staying < min(self._load, self._maximum):
+            # A permit that is taken back is a thread that has not left yet.
+            if not self._may_leave() and not self._start():
+                return
+            staying += 1
+
+    def _start(self) -> bool:
+        number = self._started = self._started + 1
+        thread = threading.Thread(
+            target=partial(self._serve, number),
+            name=f"aioipc {self._name} {number}",
+            daemon=True,
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:  # there can't be another thread
+            if not self._threads:
+                self._break("no thread can be started", error)
+            return False
+        self._threads += 1
+        return True
+
+    def _shrink(self, count: int) -> None:
+        """Have some threads leave, after their task."""
+        for _ in range(count):
+            self._permits.append(None)
+            self._tokens.put(False)
+
+    def _hear(self) -> None:
+        """Take in what threads have told."""
+        self._is_told = False
+        try:
+            for _ in range(len(self._news)):  # and no more: others want the loop, too
+                self._news.popleft()()
+        finally:
+            if self._news:
+                self._tell()
+
+    def _is_through(self, call: ThreadCall, outcome: Outcome | None) -> None:
+        self._load -= 1
+        if outcome is not None:
+            self._take(call, outcome)
+
+    def _has_left(self, error: BaseException | None) -> None:
+        self._threads -= 1
+        if error is not None:
+            self._break("the initializer of a thread raised", error)
+        elif not self.closed:
+            self._grow()
+        self._notify()
+
+    def _watch(self, call: ThreadCall, began: float) -> None:
+        """See to it that a call is late when it is."""
+        seconds = call.options.timeout
+        if seconds is None or call.done:
+            return
+        late = TimeoutError(f"task {call.name} took longer than {seconds:g} s")
+        left = began + seconds - monotonic()
+        timer = self.loop.call_later(max(0.0, left), lambda: self.stop(call, late))
+        call.then(timer.cancel)
+
+    # In a thread
+
+    def _serve(self, number: int) -> None:
+        """Make calls until there is a permit to leave."""
+        error: BaseException | None = None
+        try:
+            if self._initializer is not None:
+                function, args = self._initializer
+                function(*args)
+            while self._serve_one(number):
+                pass
+        except BaseException as raised:  # noqa: BLE001 - whatever an initializer raises
+            error = raised
+        self._tell(partial(self._has_left, error))
+
+    def _serve_one(self, number: int) -> bool:
+        """Make the next call; False if it is time to leave."""
+        token = self._tokens.get()
+        if self._may_leave():
+            if token:
+                self._tokens.put(token)
+            return False
+        if token:
+            self._at_work[number] = None
+            news = self._make_next()
+            del self._at_work[number]
+            self._tell(news)
+        return True
+
+    def _make_next(self) -> Callable[[], None]:
+        call = self._next()
+        work = call.begin()
+        outcome = None if work is None else self._make(call, work)
+        return partial(self._is_through, call, outcome)
+
+    def _may_leave(self) -> bool:
+        """Take a permit to leave, if there is one; from any thread."""
+        try:
+            self._permits.pop()
+        except IndexError:
+            return False
+        return True
+
+    def _next(self) -> ThreadCall:
+        """Take the most urgent call; for who has a token, and so there is one."""
+        while True:
+            for _, line in self._lines:
+                try:
+                    return line.popleft()
+                except IndexError:
+                    continue
+
+    def _make(self, call: ThreadCall, work: Work) -> Outcome:
+        if call.options.timeout is not None:
+            self._tell(partial(self._watch, call, monotonic()))
+        outcome = make_call(*work)
+        value = outcome.value
+        if type(value) is ChunkResult:
+            sizes = map(size_of, (*work[1], *value.values))
+            outcome.weight = sum(sizes)
+        return outcome
+
+    def _tell(self, news: Callable[[], None] | None = None) -> None:
+        """Have the loop hear of something; from any thread."""
+        if news is not None:
+            self._news.append(news)
+        if not self._is_told:
+            self._is_told = True
+            self.loop.call_soon(self._hear)
+
+
+def _checked(max_workers: int) -> int:
+    if max_workers < 1:
+        raise ValueError("max_workers must be at least 1")
+    return max_workers
