@@ -18,7 +18,7 @@ from aioipc.broker.link import SMALL, Link
 from aioipc.broker.remote import RemoteObject, Spec
 from aioipc.broker.waiting import ask, call, deadline_in, flush, send, wait
 from aioipc.wire.broker import Kind, encode_lot
-from aioipc.wire.pickles import Pickler, TooLarge, dumps_large, loads
+from aioipc.wire.pickles import Pickler, TooLarge, dumps_large, is_plain, loads
 from aioipc.wire.shutdown import ShutDown
 from aioipc.worker.ends import at_task_end
 from aioipc.worker.interrupts import safe_point
@@ -37,7 +37,6 @@ LOT = 256
 """Items that `put_many` sends at a time."""
 
 _PUT = Kind.PUT.value
-_PLAIN = {bytes, str}  # which no one can have pickled in another way
 _SIDES = b"\0", b"\1"  # right and left
 
 
@@ -310,7 +309,7 @@ class RemoteQueue(RemoteObject, Generic[T]):
             wait(link, is_over)
 
     def _dumps(self, obj: T) -> bytes:
-        if type(obj) in _PLAIN and len(obj) < SMALL:  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        if is_plain(obj):
             return pickle.dumps(obj)
         with self._pickling:
             try:

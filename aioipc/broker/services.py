@@ -15,7 +15,14 @@ from aioipc.transport.loops import Loop
 from aioipc.transport.threads import Job, run_in_thread
 from aioipc.wire.broker import Kind, Want, decode_count, decode_lot, encode_items
 from aioipc.wire.parts import LARGE
-from aioipc.wire.pickles import Pickler, TooLarge, dumps_large, loads, loads_large
+from aioipc.wire.pickles import (
+    Pickler,
+    TooLarge,
+    dumps_large,
+    is_plain,
+    loads,
+    loads_large,
+)
 
 if TYPE_CHECKING:
     from aioipc.broker.remote import Traits
@@ -198,24 +205,28 @@ class QueueService(Service):
         :raises TooLarge: if that would keep the loop for too long
         """
         pickles: list[bytes] = []
-        dumps, size = self._pickler.dumps, 0
+        size = 0
         for item in items:
             pickled = item.pickled
             if pickled is None:
                 if size > LARGE:
                     raise TooLarge
-                try:
-                    pickled = dumps(item.value)
-                except TooLarge:
-                    raise
-                except Exception as error:  # noqa: BLE001 - whatever its class raises
-                    pickled = _dumps_error(error)
-                if not isinstance(pickled, bytes):
-                    pickled = b"".join(pickled)
+                value = item.value
+                pickled = pickle.dumps(value) if is_plain(value) else self._dump(value)
                 item.pickled = pickled
                 size += len(pickled)
             pickles.append(pickled)
         return pickles
+
+    def _dump(self, value: Any) -> bytes:
+        """Return a pickle: of what unpickling then raises, if it can't be had."""
+        try:
+            pickled = self._pickler.dumps(value)
+        except TooLarge:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever its class raises
+            return _dumps_error(error)
+        return pickled if isinstance(pickled, bytes) else b"".join(pickled)
 
     # Putting
 

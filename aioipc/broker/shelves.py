@@ -52,9 +52,22 @@ class Shelf(ABC):
         :raises TypeError: if it can't be compared with the next one, where that matters
         """
 
+    def push_all(self, items: list[Item], *, left: bool = False) -> None:
+        """Move items here, beginning with the last one.
+
+        :raises TypeError: as `push` does; those before are here, and the rest is there
+        """
+        while items:
+            self.push(items[-1], left=left)
+            items.pop()
+
     @abstractmethod
     def pop(self, *, left: bool = True) -> Item:
         """Remove and return an item, from the left end if there are two."""
+
+    def pop_many(self, count: int, *, left: bool = True) -> list[Item]:
+        """Remove and return so many items."""
+        return [self.pop(left=left) for _ in range(count)]
 
     @abstractmethod
     def restore(self, items: Iterable[Item]) -> None:
@@ -88,8 +101,23 @@ class Line(Shelf):
             item.place = self._last
             self._items.append(item)
 
+    def push_all(self, items: list[Item], *, left: bool = False) -> None:
+        if left:
+            super().push_all(items, left=left)
+            return
+        items.reverse()
+        for place, item in enumerate(items, self._last + 1):
+            item.place = place
+        self._last += len(items)
+        self._items += items
+        items.clear()
+
     def pop(self, *, left: bool = True) -> Item:
         return self._items.popleft() if left else self._items.pop()
+
+    def pop_many(self, count: int, *, left: bool = True) -> list[Item]:
+        pop = self._items.popleft if left else self._items.pop
+        return [pop() for _ in range(count)]
 
     def restore(self, items: Iterable[Item]) -> None:
         mine, back = self._items, sorted(items, key=_place)

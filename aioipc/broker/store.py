@@ -159,9 +159,10 @@ class Store:
         """
         if self.is_dropped:
             return
-        for item in items:
-            self.shelf.push(item, left=left)
-            self.unfinished += 1
+        late = [*items]
+        self.unfinished += len(late)
+        late.reverse()
+        self.shelf.push_all(late, left=left)
         if self.getters or self.ahead:
             self.match()
 
@@ -263,8 +264,7 @@ class Store:
             if getter.consumer is None:
                 self.owed += count
                 self.on_the_way += count
-            pop, left = self.shelf.pop, getter.left
-            getter.give([pop(left=left) for _ in range(count)])
+            getter.give(self.shelf.pop_many(count, left=getter.left))
         if self.is_shut and not self.shelf:
             self._refuse()
 
@@ -315,19 +315,27 @@ class Store:
     def _admit(self) -> None:
         while self.putters and not self.is_full:
             putter = next(iter(self.putters))
-            items, push, left = putter.items, self.shelf.push, putter.left
             try:
-                while items and not (self.maxsize and self.is_full):
-                    push(items[-1], left=left)
-                    self.unfinished += 1
-                    items.pop()
+                self._admit_some(putter)
             except Exception as error:  # noqa: BLE001 - what the items' class raises
                 del self.putters[putter]
                 putter.refuse(error)
                 continue
-            if not items:
+            if not putter.items:
                 del self.putters[putter]
                 putter.admit()
+
+    def _admit_some(self, putter: Putter) -> None:
+        """Put as much as there is room for; what could not be put stays with it."""
+        items, shelf, before = putter.items, self.shelf, len(self.shelf)
+        try:
+            if not self.maxsize:
+                shelf.push_all(items, left=putter.left)
+            while items and not self.is_full:
+                shelf.push(items[-1], left=putter.left)
+                items.pop()
+        finally:
+            self.unfinished += len(shelf) - before
 
     def _call_back(self) -> bool:
         """Have back what waits with busy workers; whether there was any."""

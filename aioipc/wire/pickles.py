@@ -23,6 +23,7 @@ __all__ = [
     "TooLarge",
     "dumps_large",
     "dumps_small",
+    "is_plain",
     "loads",
     "loads_from",
     "loads_large",
@@ -84,6 +85,9 @@ class _FewPieces(_Pieces):
 _registered: Any = ForkingPickler._extra_reducers  # type: ignore # noqa: PGH003, SLF001
 _by_copyreg = copyreg.dispatch_table
 
+_PLAIN = frozenset({bytes, str})  # which no one can have pickled in another way
+_COPIED = 1 << 14  # bytes that are rather copied than passed on by themselves
+
 NO_REDUCERS: Mapping[type, Callable[[Any], Any]] = {}
 
 
@@ -104,6 +108,11 @@ def new_pickler(
     return pickler
 
 
+def is_plain(obj: Any) -> bool:
+    """Whether `pickle.dumps` is as good as a `Pickler`, and quicker."""
+    return type(obj) in _PLAIN and len(obj) < _COPIED
+
+
 class Pickler:
     """Pickles one object after another.
 
@@ -111,10 +120,11 @@ class Pickler:
     :param most: bytes in several pieces, or TooLarge is raised; for who joins them
     """
 
-    __slots__ = ("_new", "_pieces", "_reducers", "_spare")
+    __slots__ = ("_is_usual", "_new", "_pieces", "_reducers", "_spare")
 
     def __init__(self, new: NewPickler = new_pickler, most: float = math.inf) -> None:
         self._new = new
+        self._is_usual = new is new_pickler
         self._pieces = _FewPieces(most)
         self._reducers = len(_registered) + len(_by_copyreg)
         self._spare: pickle.Pickler | None = new(self._pieces)
@@ -124,6 +134,8 @@ class Pickler:
 
         :raises TooLarge: if it would keep the caller for longer than about 1 ms
         """
+        if self._is_usual and is_plain(obj):
+            return pickle.dumps(obj)
         pickler, self._spare = self._spare, None
         if pickler is None:  # we're inside a __reduce__ that pickles by itself
             return Pickler(self._new, self._pieces.most).dumps(obj)
