@@ -36,7 +36,7 @@ import anyio
 import click
 
 import aioipc
-from aioipc.broker.shelves import Item, Line
+from aioipc.broker.shelves import Item, Line, Shelf
 from aioipc.wire.pickles import loads
 from benchmarks.hangs import until_it_hangs
 from benchmarks.isolation import fork
@@ -84,6 +84,9 @@ class Arrivals(Line):
         self.repeated += ahead < 0
         self.next[producer] = max(number + 1, self.next[producer])
         super().push(item, left=left)
+
+    def push_all(self, items: list[Item], *, left: bool = False) -> None:
+        Shelf.push_all(self, items, left=left)  # one by one
 
 
 @dataclass

@@ -10,6 +10,7 @@ from threading import BrokenBarrierError
 
 import psutil
 
+from aioipc.broker import remote
 from aioipc.wire.broker import Kind
 from aioipc.wire.messages import encode_header
 
@@ -18,6 +19,14 @@ def double(jobs, results) -> None:
     for number in jobs:
         results.put(2 * number)
     results.shutdown()
+
+
+def answer_each(requests, counts) -> None:
+    """Answer each request in its own queue; tell how many objects are left."""
+    for number, reply in requests:
+        reply.put(number)
+    del reply
+    counts.put(len(remote._known.objects))
 
 
 def get_some(jobs, results, count: int) -> None:

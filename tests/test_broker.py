@@ -145,7 +145,21 @@ async def test_a_closed_queue_that_is_empty_is_forgotten(broker) -> None:
         assert broker.statistics().objects == 0
         await reply.aclose()
         assert [item async for item in reply] == []
-        assert reply._spec not in remote._known
+        assert reply._spec not in remote._known.objects
+
+
+async def test_a_worker_does_not_keep_queues_that_are_forgotten(broker, fork) -> None:
+    requests, counts = broker.Queue(), broker.Queue()
+    async with aioipc.Process(
+        target=peers.answer_each, args=(requests, counts), context=fork
+    ):
+        for number in range(50):
+            reply = broker.Queue()
+            await requests.put((number, reply))
+            assert await reply.get() == number
+            await reply.aclose()
+        requests.shutdown()
+        assert await counts.get() <= 4  # the last reply may not have been noticed
 
 
 async def test_no_one_leaves_while_what_is_large_is_unpickled(

@@ -48,6 +48,7 @@ class Link:
     :ivar is_open: whether the broker is there
     :ivar outcomes: of requests, by their number: whether it worked, and a pickle
     :ivar listening: by the number of the object
+    :ivar kept: objects that have used it, by number: they live as long as it is open
     :ivar looked: when messages were last looked for
     :ivar may_look: whether there is a CPU for looking for a message before sleeping
     :ivar looks: whether that is of use, lately
@@ -60,6 +61,7 @@ class Link:
         self.listening: weakref.WeakValueDictionary[int, Listening] = (
             weakref.WeakValueDictionary()
         )
+        self.kept: dict[int, object] = {}
         self.looked = 0.0
         self.may_look = len(os.sched_getaffinity(0)) > 1
         self.looks = False
@@ -120,7 +122,7 @@ class Link:
         The broker then has everything back, as from one that died.
         """
         self.is_open = False
-        self._ring, self._is_read = None, _NEVER
+        self._ring, self._is_read, self.kept = None, _NEVER, {}
         descriptors, self._descriptors = self._descriptors, None
         if descriptors is not None:
             descriptors.shut_down()
@@ -128,7 +130,7 @@ class Link:
     def forget(self) -> None:
         """Have no part in it, and say nothing; in a forked child."""
         self.is_open = False
-        self._ring, self._is_read = None, _NEVER
+        self._ring, self._is_read, self.kept = None, _NEVER, {}
         descriptors, self._descriptors = self._descriptors, None
         if descriptors is not None:
             descriptors.close()
@@ -352,6 +354,8 @@ class Link:
             else:
                 self.outcomes[tag] = kind == Kind.RESULT, body
             self._asked.discard(tag)
+        elif kind == Kind.GONE:
+            self.kept.pop(number, None)
         elif number in self.listening:
             self.listening[number].on_message(kind, tag, body)
 

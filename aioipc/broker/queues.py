@@ -12,7 +12,7 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from aioipc.bridge.handover import Bridged
 from aioipc.broker.parking import LocalGetter, LocalPutter, Parking
-from aioipc.broker.remote import Spec, let_go, rebuild
+from aioipc.broker.remote import Spec, rebuild
 from aioipc.broker.remote_queue import RemoteDeque, RemoteQueue
 from aioipc.broker.services import ABSENT, QueueService
 from aioipc.broker.shelves import Item
@@ -219,7 +219,7 @@ class BrokerQueue(Bridged, ObjectSendStream[T], ObjectReceiveStream[T], Generic[
         self.shutdown()
         if self._store.is_over:
             self._drop()
-            let_go(self._spec)
+            self._service.tell_of_end()
         await anyio.lowlevel.checkpoint()
 
     def _close(self) -> None:

@@ -6,13 +6,14 @@ a process share one connection, whichever threads they are used in.
 
 import threading
 from typing import Any, NamedTuple, TypeVar
+from weakref import WeakValueDictionary
 
 from aioipc.broker.connecting import Address, find_link
 from aioipc.broker.link import Link
 from aioipc.broker.waiting import call
 from aioipc.transport.forks import forget_in_forks
 
-__all__ = ["RemoteObject", "Spec", "Traits", "let_go", "rebuild"]
+__all__ = ["RemoteObject", "Spec", "Traits", "rebuild"]
 
 R = TypeVar("R", bound="RemoteObject")
 
@@ -75,6 +76,8 @@ class RemoteObject:
 
     def _attach(self, link: Link) -> None:
         """Use a connection from now on: it is another one than before."""
+        if _known.objects.get(self._spec) is self:
+            link.kept[self._number] = self
         self._link = link
 
     def _call(self, method: str, *args: Any, timeout: float | None = None) -> Any:
@@ -91,18 +94,33 @@ class RemoteObject:
         return f"<{type(self).__name__} {self._number} at {self._spec.address!r}>"
 
 
-_known: dict[Spec, RemoteObject] = {}
+class _Known:
+    """The objects of this process, as long as someone has them: a `Link` may be enough.
+
+    :ivar lock: held while one is made, so that there are not two
+    """
+
+    def __init__(self) -> None:
+        self.objects: WeakValueDictionary[Spec, RemoteObject] = WeakValueDictionary()
+        forget_in_forks(self)
+        self.forget()
+
+    def forget(self) -> None:
+        """Have a lock that no thread of the parent holds; in a forked child."""
+        self.lock = threading.Lock()
+
+
+_known = _Known()
 
 
 def rebuild(kind: type[R], spec: Spec) -> R:
-    """Return this process's object: there is one, kept for good.
+    """Return this process's object: there is one.
 
-    A pool's task that uses it finds the connection there that another one has made.
+    It is kept for as long as the connection that it has used, and as the broker knows
+    it: a pool's task that uses it finds what another one has left there.
     """
-    known: Any = _known.get(spec) or _known.setdefault(spec, kind(spec))
+    with _known.lock:
+        known: Any = _known.objects.get(spec)
+        if known is None:
+            known = _known.objects[spec] = kind(spec)
     return known
-
-
-def let_go(spec: Spec) -> None:
-    """Keep this process's object no more: the broker has forgotten it."""
-    _known.pop(spec, None)

@@ -117,6 +117,11 @@ class QueueService(Service):
         for session in self._told:
             session.send(Kind.SHUT, self.number, 0, ())
 
+    def tell_of_end(self) -> None:
+        """Tell workers that the broker does not know the queue any more."""
+        for session in self._told:
+            session.send(Kind.GONE, self.number, 0, ())
+
     # Getting
 
     def _want(self, session: Session, slot: int, want: Want) -> None:

@@ -16,7 +16,7 @@ The form is that of `wire/messages.py`. The number is a queue's or a lock's::
     TAKEN     slot      how many
     DONE      number of an item
     BACK      number of an item
-    LOOK      -                                (into the ring)
+    LOOK      -         (into the ring)        GONE      -         forget the object
 
 A worker begins with a greeting, which brings the cookie and the descriptors of its
 slots and of a ring: what they are for is told in `broker/lending.py` and
@@ -83,6 +83,7 @@ class Kind(enum.IntEnum):
     UNTAKEN = 17
     BACK = 18
     LOOK = 19
+    GONE = 20
 
 
 class Want(NamedTuple):
