@@ -349,3 +349,23 @@ def put_large_and_stop(jobs) -> None:
     os.set_blocking(link.descriptors.fd, True)
     os.write(link.descriptors.fd, message + pickled[:50_000])
     os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def put_in_threads(jobs, told) -> None:
+    """Put items of many sizes from three threads, until told to end or killed."""
+    is_over = threading.Event()
+
+    def put(thread: int) -> None:
+        sizes, number = random.Random(thread), 0
+        while not is_over.is_set():
+            size = sizes.choice([0, 10, 100, 5_000, 60_000, 100_000])
+            jobs.put((thread, number, bytes(size)))
+            number += 1
+
+    threads = [threading.Thread(target=put, args=(thread,)) for thread in range(3)]
+    for thread in threads:
+        thread.start()
+    told.get()
+    is_over.set()
+    for thread in threads:
+        thread.join()

@@ -1,15 +1,24 @@
 """What a worker says through its socket and by its ring: all of it, in one order."""
 
+import gc
+import linecache
 import mmap
 import os
+import pickle
 import random
+import select
 import socket
+import sys
 import threading
+import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import anyio
 import pytest
+from anyio.lowlevel import checkpoint
+from broker_peers import put_in_threads
 from broker_served import Served, new_link
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -21,12 +30,18 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+import aioipc
+from aioipc.broker import link
 from aioipc.broker import ring as rings
 from aioipc.broker.inbox import Inbox
 from aioipc.broker.link import Link
+from aioipc.broker.remote import rebuild
+from aioipc.broker.remote_queue import RemoteQueue
 from aioipc.broker.ring import SIZE, RingReader, RingWriter
 from aioipc.broker.session import Session
-from aioipc.wire.broker import Kind
+from aioipc.broker.waiting import send
+from aioipc.transport.loops import current_loop
+from aioipc.wire.broker import Kind, encode_lot
 
 core = settings(max_examples=100, stateful_step_count=40)
 
@@ -248,6 +263,78 @@ def test_a_broker_that_falls_asleep_meanwhile_is_woken(pair, monkeypatch) -> Non
     assert [kind for kind, *_ in pair.inbox.messages] == [Kind.PUT, Kind.LOOK]
 
 
+def stepwise(call: Callable[[], object], step: int) -> bool:
+    """Interrupt a call before a line of the link or its ring; whether it was.
+
+    Python hears of no signal between the body of a `with` and its end, nor at a `try`.
+    """
+    left = step
+
+    def trace(frame: Any, event: str, _: Any) -> Any:
+        nonlocal left
+        if frame.f_globals.get("__name__") not in {link.__name__, rings.__name__}:
+            return None
+        source = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+        if event == "line" and not source.strip().startswith(("with ", "try:")):
+            left -= 1
+            if left < 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.parametrize("way", ["ring", "falls asleep", "socket", "large"])
+def test_an_interrupt_while_sending_costs_no_other_message(way, monkeypatch) -> None:
+    def begin() -> Pair:
+        pair = Pair()
+        if way in {"ring", "falls asleep"}:
+            pair.inbox.wake()
+        return pair
+
+    write = RingWriter.write
+
+    def written_late(*args: Any) -> bool:
+        pair.inbox.sleep()
+        return write(*args)
+
+    if way == "falls asleep":
+        monkeypatch.setattr(RingWriter, "write", written_late)
+    body = bytes(100_000 if way == "large" else 10)
+    for step in range(200):
+        pair = begin()
+        is_interrupted = stepwise(
+            lambda pair=pair: pair.link.send(Kind.PUT, 1, 1, [body]), step
+        )
+        if pair.link.is_open:
+            pair.inbox.wake()
+            pair.link.send_small(Kind.PUT, 1, 2, b"next")
+        tags: list[int] = []
+        for _ in range(100):
+            if pair.link.is_open:
+                pair.link.flush()
+            goes_on = pair.inbox.read()
+            tags += (tag for kind, _, tag, _ in pair.inbox.messages if kind == Kind.PUT)
+            pair.inbox.messages.clear()
+            if not goes_on or 2 in tags:
+                break
+        told = [tag for tag in tags if tag]
+        assert told in ([1, 2], [2]) if pair.link.is_open else told in ([1], [])
+        pair.close()
+        if not is_interrupted:
+            return
+    pytest.fail("it has not come to an end")
+
+
 def test_without_memory_all_goes_through_the_socket(monkeypatch) -> None:
     def refuse(*_) -> int:
         raise OSError
@@ -262,6 +349,10 @@ def test_without_memory_all_goes_through_the_socket(monkeypatch) -> None:
 
 
 # Sessions
+
+
+def session_of_or_none(served: Served) -> Session | None:
+    return next(iter(served.broker._server.sessions), None)
 
 
 def session_of(served: Served) -> Session:
@@ -345,6 +436,130 @@ def test_garbage_in_the_ring_ends_one_worker(served, caplog) -> None:
     other = served.use(jobs, served.new_link())
     other.put(1)
     assert other.get() == 1
+
+
+def test_a_greeting_that_the_deadline_finds_brings_its_descriptors(
+    served, monkeypatch
+) -> None:
+    jobs = served.portal.call(served.broker.Queue)
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "_read", lambda _: False)  # a busy loop
+        remote = served.use(jobs, served.new_link())
+        while (session := session_of_or_none(served)) is None:
+            pass
+        assert select.select([session.fileno()], [], [], 5)[0]
+        served.portal.call(session._is_late)
+    served.portal.call(jobs.put_nowait, "item")
+    assert remote.get(timeout=5) == "item"
+
+
+def test_a_broker_that_is_closed_while_awake_takes_nothing_more(served) -> None:
+    _, remote, _ = putting(served)
+    served.portal.call(awake, served)
+    remote.put(1)
+    served.portal.call(served.broker.aclose)
+    with pytest.raises(BrokenPipeError):
+        remote.put(2)
+
+
+def test_a_poll_that_is_interrupted_leaves_the_broker_asleep(
+    served, monkeypatch
+) -> None:
+    jobs, remote, link = putting(served)
+    session = served.portal.call(awake, served)
+
+    def interrupt(_: Inbox) -> bool:
+        raise KeyboardInterrupt
+
+    def poll() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Inbox, "read_ring", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                session._poll()
+
+    remote.put(1)
+    served.portal.call(poll)
+    assert not link._is_read[0]
+    remote.put(2)
+    assert [served.portal.call(jobs.get, True, 5) for _ in range(2)] == [1, 2]
+
+
+def test_a_put_that_may_not_be_is_not_counted(served, caplog) -> None:
+    jobs = served.portal.call(served.broker.PriorityQueue)
+    link = served.new_link()
+    served.use(jobs, link).qsize()
+    send(link, Kind.PUT_ALL, jobs._spec.number, 0, encode_lot([pickle.dumps(1)] * 3))
+    while session_of_or_none(served) is not None:
+        pass
+    assert "does not wait" in caplog.text
+    served.portal.call(jobs.join)
+
+
+def test_who_puts_into_a_queue_that_is_forgotten_does_not_keep_it(served) -> None:
+    _, _, link = putting(served)
+    reply = served.portal.call(served.broker.Queue)
+    remote = rebuild(RemoteQueue, reply._spec)
+    remote._attach(link)
+    served.portal.call(reply.aclose)
+    with pytest.raises(RuntimeError, match="does not know"):
+        remote.put("late")
+    while reply._spec.number in link.kept:
+        link.look()
+
+
+async def test_a_stream_leaves_no_reference_cycle() -> None:
+    class Something:
+        def __init__(self) -> None:
+            self.turns = 0
+
+        def turn(self) -> bool:
+            self.turns += 1
+            return self.turns == 3
+
+    something = Something()
+    gone = weakref.ref(something)
+    current_loop().repeat(something.turn)
+    while something.turns < 3:
+        await checkpoint()
+    gc.disable()
+    try:
+        del something
+        for _ in range(3):
+            await checkpoint()
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+# Processes
+
+
+@pytest.mark.parametrize("ends", ["in peace", "killed"])
+async def test_threads_of_a_worker_put_in_their_orders(
+    ends, anyio_backend, fork
+) -> None:
+    async with aioipc.Broker() as broker:
+        jobs, told = broker.Queue(), broker.Queue()
+        async with aioipc.Process(
+            target=put_in_threads, args=(jobs, told), context=fork
+        ) as worker:
+            got: list[list[int]] = [[], [], []]
+            with anyio.fail_after(30):
+                while sum(map(len, got)) < 3_000:
+                    thread, number, _ = await jobs.get()
+                    got[thread].append(number)
+            if ends == "killed":
+                worker.kill()
+            else:
+                await told.put("enough")
+            await worker.join()
+        while worker.pid in broker.statistics().workers:
+            await checkpoint()
+        while not jobs.empty():
+            thread, number, _ = await jobs.get()
+            got[thread].append(number)
+    for numbers in got:
+        assert numbers == [*range(len(numbers))]
 
 
 def test_a_forked_child_has_no_part_in_its_parent_s_ring(served) -> None:

@@ -3,6 +3,7 @@
 The broker's loop runs in a thread; the workers are this one, by links of their own.
 """
 
+import gc
 import pickle
 import queue
 import threading
@@ -23,7 +24,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from aioipc.broker import services
+from aioipc.broker import releasing, services
+from aioipc.broker.remote import rebuild
 from aioipc.broker.shelves import Item
 from aioipc.broker.waiting import call, wait
 from aioipc.errors import DecodeError, QueueEmpty, QueueFull, QueueShutDown
@@ -709,3 +711,22 @@ def test_a_put_by_tcp_that_has_returned_is_not_lost_with_what_was_not_read(
     served.portal.call(jobs.shutdown)  # of which the worker is told, in vain
     served.end_link(link)
     assert served.portal.call(jobs.get_many, 50) == [*range(20)]
+
+
+def test_a_lock_lost_with_its_connection_is_not_another_s_to_release(served) -> None:
+    lock = served.portal.call(served.broker.Lock)
+    kind, spec = type(lock.sync), lock._spec
+    link = served.new_link()
+    mine = rebuild(kind, spec)
+    mine._attach(link)
+    assert mine.acquire()
+    del mine
+    served.end_link(link)
+    gc.collect()
+    other = served.use(lock, served.new_link())
+    assert other.acquire(timeout=5)
+    with pytest.raises(BrokenPipeError):
+        rebuild(kind, spec).release()  # a later task, that has unpickled it once more
+    assert other.locked()
+    other.release()
+    assert not [held for held in releasing._held if held._spec == spec]

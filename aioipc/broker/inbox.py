@@ -82,7 +82,7 @@ class Inbox:
         """
         if self._ring is not None:
             self._ring.sleep()
-            with self._fence:  # what locks a CPU has nothing left to write
+            with self._fence:  # see `ring.py`
                 pass
 
     def take_descriptors(self) -> list[int]:
@@ -91,6 +91,12 @@ class Inbox:
         return fds
 
     def close(self) -> None:
+        """Read no more; the worker hears of that by its socket."""
+        if self._ring is not None:
+            self._ring.sleep()
+        self.forget()
+
+    def forget(self) -> None:
         """Have no ring, and no descriptor that was not taken."""
         self._ring = None
         for fd in self.take_descriptors():

@@ -251,46 +251,60 @@ class Link:
             return self.send_small(kind, number, tag, b"".join(body))
         header = encode_header(self._cookie, kind, number, size, tag)
         with self._writing:
-            self._sent += 1
-            self._unsent += map(memoryview, (header, *body))
+            self._add(memoryview(header), *map(memoryview, body))
             return self._flush()
 
     def send_small(self, kind: int, number: int, tag: int, body: bytes) -> bool:
         """Send a message, as `send` does: in a third of the time."""
         if self._is_read[0]:
-            with self._writing:
-                ring = self._ring
-                written = (
-                    ring is not None
-                    and not self._unsent
-                    and ring.write(self._sent, kind, number, tag, body)
-                )
-            if written:
-                # The broker may have fallen asleep meanwhile.
-                return self._is_read[0] > 0 or self._write(Kind.LOOK, 0, 0, b"")
+            try:
+                with self._writing:  # which is a fence, afterwards: see `ring.py`
+                    ring = self._ring
+                    is_written = (
+                        ring is not None
+                        and not self._unsent
+                        and ring.write(self._sent, kind, number, tag, body)
+                    )
+                if is_written:
+                    # The broker may have fallen asleep meanwhile.
+                    return self._is_read[0] > 0 or self._write(Kind.LOOK, 0, 0, b"")
+            except OSError:
+                raise
+            except BaseException:
+                self.fail()
+                raise
         return self._write(kind, number, tag, body)
 
     def _write(self, kind: int, number: int, tag: int, body: bytes) -> bool:
         """Send a message through the socket, which wakes the broker."""
         message = encode_header(self._cookie, kind, number, len(body), tag) + body
         with self._writing:
-            count = 0
+            if self._unsent:
+                self._add(memoryview(message))
+                return self._flush()
+            descriptors = self._descriptors or self.descriptors  # which raises
+            try:
+                self._sent += 1
+                count = os.write(descriptors.fd, message)
+                if count < len(message):
+                    self._unsent.append(memoryview(message)[count:])
+            except BlockingIOError:
+                self._unsent.append(memoryview(message))
+            except OSError as error:
+                raise self._broken() from error
+            except BaseException:
+                self.fail()
+                raise
+            return not self._unsent
+
+    def _add(self, *pieces: memoryview) -> None:
+        """Note a message to be sent, and that it is one more: both or neither."""
+        try:
             self._sent += 1
-            if not self._unsent:
-                descriptors = self._descriptors or self.descriptors  # which raises
-                try:
-                    count = os.write(descriptors.fd, message)
-                except BlockingIOError:
-                    pass
-                except OSError as error:
-                    raise self._broken() from error
-                except BaseException:
-                    self.fail()
-                    raise
-                if count == len(message):
-                    return True
-            self._unsent.append(memoryview(message)[count:])
-            return self._flush()
+            self._unsent += pieces
+        except BaseException:
+            self.fail()
+            raise
 
     def flush(self) -> bool:
         """Send what goes at once of what is unsent; whether that is all."""

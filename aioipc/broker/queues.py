@@ -92,6 +92,7 @@ class BrokerQueue(Bridged, ObjectSendStream[T], ObjectReceiveStream[T], Generic[
         self._spin = Spin()
         self._eager = False
         self._closed = False
+        self._sync: RemoteQueue[T] | None = None
         self._drop = drop  # from the broker
         self._service = QueueService(loop, spec.number, store, spec.traits)
 
@@ -220,6 +221,7 @@ class BrokerQueue(Bridged, ObjectSendStream[T], ObjectReceiveStream[T], Generic[
         if self._store.is_over:
             self._drop()
             self._service.tell_of_end()
+            self._sync = None
         await anyio.lowlevel.checkpoint()
 
     def _close(self) -> None:
@@ -233,7 +235,9 @@ class BrokerQueue(Bridged, ObjectSendStream[T], ObjectReceiveStream[T], Generic[
     @property
     def sync(self) -> RemoteQueue[T]:
         """What a worker gets: it blocks."""
-        return rebuild(self._remote, self._spec)
+        if self._sync is None:
+            self._sync = rebuild(self._remote, self._spec)
+        return self._sync
 
     def statistics(self) -> BrokerQueueStatistics:
         """Return who waits for whom."""

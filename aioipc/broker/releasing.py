@@ -25,6 +25,9 @@ class _Holder(NamedTuple):
     link: Link
 
 
+_held: "set[Releasable]" = set()
+
+
 class Releasable(RemoteObject):
     """Something that is acquired and released.
 
@@ -42,6 +45,7 @@ class Releasable(RemoteObject):
         self._counting = threading.Lock()
         self._held: dict[_Holder, int] = {}  # how often
         self._without: set[int] = set()  # threads that have lost it while they waited
+        self._stay()
 
     def _acquired(self, link: Link) -> None:
         """Note that it is held."""
@@ -52,6 +56,7 @@ class Releasable(RemoteObject):
                 for holder in [one for one in self._held if one.link is link]:
                     del self._held[holder]
             self._held[me] = self._held.get(me, 0) + 1
+        self._stay()
 
     def _lost(self, link: Link) -> None:
         """Note that this thread holds it no more, though it is about to release it."""
@@ -61,8 +66,26 @@ class Releasable(RemoteObject):
             holders = [holder for holder in self._held if holder.link is link]
             if holders:  # this thread, if it is the one that has acquired it
                 self._take_from(min(holders, key=lambda one: one.thread != me), 1)
+        self._stay()
+
+    def _stay(self) -> None:
+        """Be found again by `rebuild` as long as someone is to release this.
+
+        Though its connection has broken and no one has the object: a task that another
+        one has left it to is to hear that it is lost.
+        """
+        if self._held or self._without:
+            _held.add(self)
+        else:
+            _held.discard(self)
 
     def _release(self, count: int = 1) -> None:
+        try:
+            self._release_what_is_held(count)
+        finally:
+            self._stay()
+
+    def _release_what_is_held(self, count: int) -> None:
         me = threading.get_ident()
         if me in self._without:
             self._without.discard(me)

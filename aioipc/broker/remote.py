@@ -107,7 +107,7 @@ class _Known:
 
     def forget(self) -> None:
         """Have a lock that no thread of the parent holds; in a forked child."""
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a finalizer may want an object meanwhile
 
 
 _known = _Known()

@@ -14,6 +14,9 @@ of them (see `inbox.py`). So any message may go either way:
 
 That the broker falls asleep just while something is written can't be missed by both:
 it says so and looks once more, and the worker writes and looks whether it has said so.
+Between the two each of them lets go of a lock, which no CPU does before its stores are
+seen. That, and that a message is seen before the number that tells of it, is so on
+x86-64; elsewhere all messages go through the socket.
 
 The memory is three numbers, each on a cache line of its own, and the ring. A message is
 there once the number of bytes written has been raised, by one store: a worker that is
@@ -26,7 +29,8 @@ import fcntl
 import mmap
 import os
 import struct
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 from aioipc.memory.file import open_memory
 
@@ -44,6 +48,8 @@ _SKIP = 0xFFFFFFFF  # the kind of what is left over
 
 _WRITTEN, _READ, _AWAKE = 0, 8, 16  # which of the 8-byte numbers
 _START = 4096
+_ORDERED = {"x86_64", "amd64"}  # CPUs that show each other their stores in order
+_NO_DESCRIPTOR: Any = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 SIZE = 1 << 17
 """Bytes of a ring: as large as the buffer of a Unix socket, about."""
 
@@ -64,11 +70,13 @@ def map_ring(fd: int) -> mmap.mmap | None:
 
     None if it is none, or can't be had: all messages go through the socket then.
     """
+    if os.uname().machine not in _ORDERED:
+        return None
     try:
         seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
         if not seals & fcntl.F_SEAL_SHRINK or os.fstat(fd).st_size < _START + SIZE:
             return None
-        return mmap.mmap(fd, _START + SIZE)
+        return mmap.mmap(fd, _START + SIZE, **_NO_DESCRIPTOR)
     except (AttributeError, OSError):
         return None
 
@@ -146,7 +154,7 @@ class RingReader(_Ring):
         :raises ValueError: if it is garbage
         """
         numbers, memory, read = self._numbers, self._memory, self._read
-        written, first = numbers[_WRITTEN], read
+        written = numbers[_WRITTEN]
         if written == read:
             return
         unpack = _ENTRY.unpack_from
@@ -164,7 +172,7 @@ class RingReader(_Ring):
             if before > seen:
                 break
             body = memory[_START + start + _HEADER : _START + end]
-            messages.append((kind, number, tag, body))
             read += (size + 2 * _HEADER - 1) & -_HEADER
-        if read != first:
-            self._read = numbers[_READ] = read
+            messages.append((kind, number, tag, body))
+            self._read = read  # at once, for an interrupt may end this
+        numbers[_READ] = self._read = read

@@ -60,12 +60,13 @@ class QueueService(Service):
         self._pickler = Pickler()
         self._consumers: dict[Session, Consumer[_RemoteGetter]] = {}
         self._told: set[Session] = set()  # who may put
+        self._takes_all = not (traits.is_bounded or traits.is_ordered)
 
     def on_message(self, session: Session, kind: int, tag: int, body: bytes) -> None:
         self._told.add(session)
-        if kind == _PUT:
+        if kind == _PUT and self._takes_all:
             self._store.put_one(Item(ABSENT, body), left=tag > 0)
-        elif kind == Kind.PUT_ALL:
+        elif kind == Kind.PUT_ALL and self._takes_all:
             items = [Item(ABSENT, pickled) for pickled in decode_lot(body)]
             self._store.put_late(items, left=bool(tag))
         elif kind == Kind.PUT_WAIT:
@@ -84,6 +85,8 @@ class QueueService(Service):
             self._consumers[session].done(tag)
         elif kind == Kind.BACK:
             self._consumers[session].give_back(tag)
+        elif kind in {Kind.PUT, Kind.PUT_ALL}:
+            raise ValueError("it puts, and does not wait for room")
         else:
             super().on_message(session, kind, tag, body)
 
@@ -121,6 +124,8 @@ class QueueService(Service):
         """Tell workers that the broker does not know the queue any more."""
         for session in self._told:
             session.send(Kind.GONE, self.number, 0, ())
+        self._told.clear()
+        self._consumers.clear()
 
     # Getting
 

@@ -190,6 +190,7 @@ class Session:
         self._inbox = Inbox(sock)
         self._tokens: list[SlotTokens] = []
         self._taking = Taking(loop)
+        self._is_greeted = False
         self._in_a_row = 0  # messages since the last one was sent, if not fallen asleep
         self._is_polling = False
         self._is_quiet = False  # since the last poll
@@ -262,7 +263,7 @@ class Session:
         if self._is_open:
             self._is_open = False
             self._sock.close()
-            self._inbox.close()
+            self._inbox.forget()
         self._close_tokens()
 
     def _close_tokens(self) -> None:
@@ -293,26 +294,11 @@ class Session:
 
     def _deal_with(self, read: Callable[[], bool]) -> bool:
         """Read, and bring each message to where it belongs; True at the end."""
-        self._loop.served = self._fd
-        inbox, services = self._inbox, self._services
-        messages = inbox.messages
         try:
-            is_over = not read()
-            if self._deadline is not None and inbox.pid is not None:
-                self._greeted()
-            if messages:
-                self._in_a_row += len(messages)
-                self._is_quiet = False
-            while messages:
-                kind, number, tag, body = messages.popleft()
-                if kind in _ON_CALLS:
-                    self._end_call(kind, tag)
-                elif kind == _LOOK:  # which `read` has done
-                    pass
-                elif number in services:
-                    services[number].on_message(self, kind, tag, body)
-                else:
-                    self._refuse(kind, number, tag)
+            try:
+                is_over = not read()
+            finally:  # what came before garbage was meant
+                self._dispatch()
         except OSError as error:
             self._on_end(self, str(error))
             return True
@@ -321,25 +307,55 @@ class Session:
             return True
         if is_over:
             self._on_end(self, "")
-        elif self._in_a_row >= _STREAM and not self._is_polling and inbox.wake():
+        elif self._in_a_row >= _STREAM and not self._is_polling and self._inbox.wake():
             self._is_polling = True
             self._loop.repeat(self._poll)
         return is_over
+
+    def _dispatch(self) -> None:
+        messages, services = self._inbox.messages, self._services
+        if not self._is_greeted and self.pid is not None:
+            self._greeted()
+        if messages:
+            self._loop.served = self._fd
+            self._in_a_row += len(messages)
+            self._is_quiet = False
+        while messages:
+            kind, number, tag, body = messages.popleft()
+            if kind in _ON_CALLS:
+                self._end_call(kind, tag)
+            elif kind == _LOOK:  # which `read` has done
+                pass
+            elif number in services:
+                services[number].on_message(self, kind, tag, body)
+            else:
+                self._refuse(kind, number, tag)
 
     def _poll(self) -> bool:
         """Look into the ring once in each turn of the loop, as long as there is news.
 
         True when there was none, and the worker knows that it must wake the loop.
         """
-        if not self._is_open or self._deal_with(self._inbox.read_ring):
+        is_over = True
+        try:
+            is_over = not self._is_open or self._looks_no_more()
+        except BaseException:  # an interrupt, and the loop may be run once more
+            self._loop.call_soon(self.look)
+            raise
+        finally:
+            if is_over:
+                self._inbox.sleep()
+                self._in_a_row = 0
+                self._is_polling = False
+        return is_over
+
+    def _looks_no_more(self) -> bool:
+        """Look into the ring; True if there was nothing, also after saying so."""
+        if self._deal_with(self._inbox.read_ring):
             return True
         if self._is_quiet:
             self._inbox.sleep()
-            if self._deal_with(self._inbox.read_ring):
-                return True
-            if self._is_quiet:
-                self._in_a_row = 0
-                self._is_polling = False
+            if self._deal_with(self._inbox.read_ring) or self._is_quiet:
                 return True
             self._inbox.wake()
         self._is_quiet = True
@@ -352,11 +368,14 @@ class Session:
         if kind in {Kind.CALL, Kind.PUT_WAIT}:
             gone = RuntimeError("the broker does not know this any more")
             self.send(Kind.ERROR, number, tag, [_dumps(gone)])
+            self.send(Kind.GONE, number, 0, ())
         elif kind in {Kind.WANT, Kind.PUT, Kind.PUT_ALL}:
             self.send(Kind.SHUT, number, 0, ())
             self.send(Kind.NO_ITEMS, number, tag, [b"\1"])
+            self.send(Kind.GONE, number, 0, ())
 
     def _greeted(self) -> None:
+        self._is_greeted = True
         self._end_deadline()
         for fd in self._inbox.take_descriptors():
             self._tokens.append(SlotTokens(fd, self._taking))

@@ -132,11 +132,11 @@ class AsyncioLoop(Loop):
         return self.loop.call_later(seconds, function)
 
     def repeat(self, function: Callable[[], bool]) -> None:
-        def again() -> None:
-            if not function():
-                self.loop.call_soon(again)
+        self.loop.call_soon(self._repeat, function)
 
-        self.loop.call_soon(again)
+    def _repeat(self, function: Callable[[], bool]) -> None:
+        if not function():
+            self.loop.call_soon(self._repeat, function)
 
     def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Timer:
         return self.loop.create_task(function())

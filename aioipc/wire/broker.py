@@ -54,7 +54,7 @@ DESCRIPTORS = SLOTS + 1
 
 _GREETING = struct.Struct(f"!8s{COOKIE_SIZE}sQ")  # magic, cookie, pid
 GREETING_SIZE = _GREETING.size
-_MAGIC = b"aioipc\x00\x01"  # the last byte is the version of all this
+_MAGIC = b"aioipc\x00\x02"  # the last byte is the version of all this
 _COUNT = struct.Struct("!Q")
 _NUMBER_AND_COUNT = struct.Struct("!QQ")
 _WANT = struct.Struct("!Q???")
