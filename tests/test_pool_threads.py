@@ -12,6 +12,7 @@ import pytest
 
 import aioipc
 from aioipc import TaskCancelled, ThreadPool, WorkerStartError
+from aioipc.pool.threads import ThreadEngine
 from aioipc.testing.gates import Gate, wait_at
 
 
@@ -178,6 +179,83 @@ async def test_an_initializer_that_raises_stops_the_pool() -> None:
         with pytest.raises(WorkerStartError) as caught:
             await it.run(abs, -1)
         assert isinstance(caught.value.__cause__, ValueError)
+
+
+async def test_an_initializer_that_raises_later_stops_only_what_has_not_begun() -> None:
+    begun: list[int] = []
+    may_raise, initialized = threading.Event(), []
+
+    def initialize() -> None:
+        initialized.append(None)
+        if len(initialized) == 2:
+            may_raise.wait()
+            raise ValueError("the second")
+
+    async with Gate() as gate, ThreadPool(2, initializer=initialize) as it:
+        running = it.submit(wait_at, gate.address)
+        visit = await gate.visit()
+        pending = [it.submit(begun.append, n) for n in range(5)]
+        may_raise.set()
+        for call in pending:
+            with pytest.raises(WorkerStartError, match="ValueError: the second"):
+                await call
+        assert not running.done()
+        await visit.let_go()
+        assert await running == "go"
+        await it._engine.until(it._engine.has_no_workers)
+    assert begun == []
+
+
+async def test_what_a_close_has_failed_never_begins(monkeypatch) -> None:
+    """Not even if a thread was about to take it."""
+    taking, may_take, begun = threading.Event(), threading.Event(), []
+    next_ = ThreadEngine._next
+
+    def held(engine: ThreadEngine):
+        entry = next_(engine)
+        taking.set()
+        may_take.wait()
+        return entry
+
+    monkeypatch.setattr(ThreadEngine, "_next", held)
+    pool = ThreadPool(1)
+    call = pool.submit(begun.append, 1)
+    await anyio.to_thread.run_sync(taking.wait)
+    await pool.aclose(grace=0)
+    thread = next(t for t in threading.enumerate() if t.name == "aioipc pool 1")
+    may_take.set()
+    await anyio.to_thread.run_sync(thread.join)
+    assert isinstance(call.exception(), TaskCancelled)
+    assert begun == []
+
+
+async def test_cancelled_tasks_are_not_kept_and_need_no_thread(pool) -> None:
+    engine, function = pool._engine, Thing()
+    pool.resize(1)
+    async with Gate() as gate:
+        running = pool.submit(wait_at, gate.address)
+        visit = await gate.visit()
+        cancelled, kept = [], []
+        for n in range(3000):
+            call = pool.options(priority=n % 3).submit(lambda it: it, function)
+            if n % 100:
+                cancelled.append(call)
+                call.cancel()
+            else:
+                kept.append(call)
+            lines = sum(len(line) for _, line in engine._lines)
+            assert lines <= max(2 * (engine._load + 1), engine._untidy)
+        assert engine._load == 31
+        await visit.let_go()
+        assert await running == "go"
+        assert all([await call is function for call in kept])
+    reference = weakref.ref(function)
+    del function, call
+    kept.clear()
+    gc.collect()
+    assert reference() is None
+    assert await pool.run(abs, -1) == 1
+    assert engine._load == 0
 
 
 async def test_a_machine_that_has_no_thread_left(pool, monkeypatch) -> None:

@@ -98,7 +98,11 @@ class LocalEngine(Engine):
             said = f"{what}: {type(error).__name__}: {text_of(error)}"
             self.broken, self.refusal = WorkerStartError(said), said
             self.broken.__cause__ = error
-            self._fail_all(self.broken)
+            self.end_all()
+            # Those that have begun go on, and have their results.
+            for call in [call for call in self.open if call.withdraw()]:
+                self._resolve_failed(call, self.broken)
+            self._notify()
 
     def close(self, error: BaseException) -> None:
         self.refuse()

@@ -7,18 +7,20 @@ GIL or without:
 
 - A line is a deque for each priority. Only the loop makes lines; they stand in a tuple
   that is replaced as a whole.
-- For each call in the lines there is a token in a queue, put there after the call: who
-  has taken one will find a call.
-- A call's work is an item in a list. Who pops it has it: the thread that begins the
-  call, or the loop that withdraws it. So a cancelled call has begun or never will.
+- For each entry of the lines there is a token in a queue, put there after the entry:
+  who has taken one will find an entry.
+- An entry is a list with a call and its work. Who pops that has it: the thread that
+  begins the call, or the loop that withdraws it. So a call that has failed has begun
+  or never will. What was withdrawn leaves an empty entry, and nothing else.
 - A thread ends when it finds a permit to leave. It is woken by a token for that.
 """
 
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any
 
@@ -102,6 +104,9 @@ class ThreadPool(EnginePool["ThreadEngine"]):
         return ThreadEngine(loop, self._maximum, name, self._initializer)
 
 
+UNTIDY = 64
+"""Entries of the lines below which it is not worth it to look for empty ones."""
+
 Work = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 """A function and its arguments."""
 
@@ -109,35 +114,39 @@ Work = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 class ThreadCall(Call):
     """A call that a thread makes.
 
+    :ivar entry: with this and its work, until it begins or is withdrawn
     :ivar withdrawn: whether it never begins
     """
 
-    __slots__ = ("_work", "withdrawn")
+    __slots__ = ("entry", "withdrawn")
 
     def __init__(self, number: int, work: Work, options: Options) -> None:
-        function, args, kwargs = work
-        super().__init__(number, function, args, kwargs, options)
+        super().__init__(number, *work, options)
         self.withdrawn = False
-        self._work = [work]
-
-    def begin(self) -> Work | None:
-        """Return what is to be called, or None if it is withdrawn; in a thread."""
-        try:
-            return self._work.pop()
-        except IndexError:
-            return None
+        self.entry: Entry = [(self, work)]
 
     def withdraw(self) -> bool:
         if not self.withdrawn:
-            self.withdrawn = self.begin() is not None
+            self.withdrawn = _popped(self.entry) is not None
         return self.withdrawn
 
     @property
     def has_begun(self) -> bool:
-        return not self._work and not self.withdrawn
+        return not self.entry and not self.withdrawn
 
 
-Line = deque[ThreadCall]
+Entry = list[tuple[ThreadCall, Work]]
+"""One call and its work, or nothing any more."""
+
+Line = deque[Entry]
+
+
+def _popped(entry: Entry) -> tuple[ThreadCall, Work] | None:
+    """Take what is in an entry, if it is still there; from any thread."""
+    try:
+        return entry.pop()
+    except IndexError:
+        return None
 
 
 class ThreadEngine(LocalEngine):
@@ -151,7 +160,8 @@ class ThreadEngine(LocalEngine):
         self._maximum = maximum
         self._threads = 0  # whose end the loop has not heard of
         self._started = 0
-        self._load = 0  # calls of which no thread has told yet that it is through
+        self._load = 0  # calls not withdrawn, of which no thread has told the end
+        self._untidy = UNTIDY
         self._lines: tuple[tuple[int, Line], ...] = ()  # by priority, urgent ones first
         self._tokens: SimpleQueue[bool] = SimpleQueue()  # False: only to be woken
         self._permits: deque[None] = deque()  # to leave
@@ -175,7 +185,7 @@ class ThreadEngine(LocalEngine):
         work = (function, plain_args(args), kwargs)
         call = ThreadCall(self._new_number(), work, options)
         self.open[call] = None
-        self._line(options.priority).append(call)
+        self._line(options.priority).append(call.entry)
         self._load += 1
         self._tokens.put(True)
         self._grow()
@@ -183,8 +193,13 @@ class ThreadEngine(LocalEngine):
 
     def stop(self, call: Call, error: BaseException) -> None:
         if not call.done:
-            call.withdraw()
             self._fail(call, error)
+
+    def _fail(self, call: Call, error: BaseException) -> None:
+        if call.withdraw():
+            self._load -= 1
+            self._tidy()
+        super()._fail(call, error)
 
     def resize(self, maximum: int) -> None:
         """Have so many threads at most."""
@@ -225,6 +240,33 @@ class ThreadEngine(LocalEngine):
         lines = [each for each in self._lines if each[1]] + [(priority, line)]
         self._lines = tuple(sorted(lines, key=lambda each: -each[0]))
         return line
+
+    def _tidy(self) -> None:
+        """Take empty entries out of the lines, when most of them are."""
+        count = sum(len(line) for _, line in self._lines)
+        if count < max(2 * self._load, self._untidy):
+            return
+        tokens = self._take_tokens()
+        if sum(len(line) for _, line in self._lines) == sum(tokens):
+            # No thread is on its way to an entry, and none can be: all is ours.
+            for _, line in self._lines:
+                full = [entry for entry in line if entry]
+                line.clear()
+                line.extend(full)
+            left = sum(len(line) for _, line in self._lines)
+            self._untidy = UNTIDY
+            tokens = [True] * left + [False] * tokens.count(False)
+        else:
+            self._untidy = 2 * count  # and then again
+        for token in tokens:
+            self._tokens.put(token)
+
+    def _take_tokens(self) -> list[bool]:
+        tokens: list[bool] = []
+        with suppress(Empty):
+            while True:
+                tokens.append(self._tokens.get_nowait())
+        return tokens
 
     def _grow(self) -> None:
         """Start the threads that are missing."""
@@ -267,10 +309,9 @@ class ThreadEngine(LocalEngine):
             if self._news:
                 self._tell()
 
-    def _is_through(self, call: ThreadCall, outcome: Outcome | None) -> None:
+    def _is_through(self, call: ThreadCall, outcome: Outcome) -> None:
         self._load -= 1
-        if outcome is not None:
-            self._take(call, outcome)
+        self._take(call, outcome)
 
     def _has_left(self, error: BaseException | None) -> None:
         self._threads -= 1
@@ -316,14 +357,16 @@ class ThreadEngine(LocalEngine):
             self._at_work[number] = None
             news = self._make_next()
             del self._at_work[number]
-            self._tell(news)
+            if news is not None:
+                self._tell(news)
         return True
 
-    def _make_next(self) -> Callable[[], None]:
-        call = self._next()
-        work = call.begin()
-        outcome = None if work is None else self._make(call, work)
-        return partial(self._is_through, call, outcome)
+    def _make_next(self) -> Callable[[], None] | None:
+        """Make the next call; return what to tell the loop, if it was not withdrawn."""
+        taken = _popped(self._next())
+        if taken is None:
+            return None
+        return partial(self._is_through, taken[0], self._make(*taken))
 
     def _may_leave(self) -> bool:
         """Take a permit to leave, if there is one; from any thread."""
@@ -333,8 +376,8 @@ class ThreadEngine(LocalEngine):
             return False
         return True
 
-    def _next(self) -> ThreadCall:
-        """Take the most urgent call; for who has a token, and so there is one."""
+    def _next(self) -> Entry:
+        """Take the most urgent entry; for who has a token, and so there is one."""
         while True:
             for _, line in self._lines:
                 try:
