@@ -258,6 +258,21 @@ async def test_cancelled_tasks_are_not_kept_and_need_no_thread(pool) -> None:
     assert engine._load == 0
 
 
+async def test_a_thread_is_started_without_waiting_until_it_runs(pool) -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)  # no one runs but who is let, by a wait
+    try:
+        begun: list[int] = []
+        calls = [pool.submit(begun.append, n) for n in range(2)]
+        assert pool.statistics().workers == 2
+        assert begun == []
+    finally:
+        sys.setswitchinterval(interval)
+    for call in calls:
+        await call
+    assert sorted(begun) == [0, 1]
+
+
 async def test_a_machine_that_has_no_thread_left(pool, monkeypatch) -> None:
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
