@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from types import SimpleNamespace
 
 import anyio
 import pytest
@@ -14,6 +15,7 @@ import aioipc
 from aioipc import TaskCancelled, ThreadPool, WorkerStartError
 from aioipc.pool.threads import ThreadEngine
 from aioipc.testing.gates import Gate, wait_at
+from aioipc.worker import ends
 
 
 @pytest.fixture
@@ -273,6 +275,51 @@ async def test_a_thread_is_started_without_waiting_until_it_runs(pool) -> None:
     assert sorted(begun) == [0, 1]
 
 
+class Odd:
+    """What answers no question."""
+
+    def __getattribute__(self, name: str) -> object:
+        raise ValueError(name)
+
+    @property
+    def nbytes(self) -> int:
+        raise ValueError
+
+
+async def test_what_a_thread_can_not_weigh_costs_nothing(pool) -> None:
+    kinds = [type(it) async for it in pool.map(lambda _: Odd(), range(3))]
+    assert kinds == [Odd] * 3
+    assert [it async for it in pool.map(lambda _: 1, [Odd()])] == [1]
+
+
+async def test_what_goes_wrong_at_the_end_of_a_task_fails_that_only(
+    pool, monkeypatch
+) -> None:
+    def end() -> None:
+        raise OSError("the end")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ends, "_calls", [end])
+        for _ in range(3):
+            with pytest.raises(OSError, match="the end"):
+                await pool.run(abs, -1)
+    assert await pool.run(abs, -1) == 1
+    assert pool.statistics().workers == 1
+
+
+async def test_an_error_of_the_pool_s_own_fails_one_task(pool, monkeypatch) -> None:
+    def make(*_: object) -> None:
+        raise OSError("a fault")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ThreadEngine, "_make", make)
+        with pytest.raises(OSError, match="a fault"):
+            await pool.run(abs, -1)
+    assert await pool.run(abs, -1) == 1
+    await pool._engine.until(lambda: not pool._engine._load)
+    assert (pool.statistics().busy, pool.statistics().workers) == (0, 1)
+
+
 async def test_a_machine_that_has_no_thread_left(pool, monkeypatch) -> None:
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -303,6 +350,27 @@ async def test_a_late_task_is_told_of_while_its_thread_is_at_it(pool) -> None:
         await visit.end()
     # One that waits for its turn is not late.
     assert await pool.options(timeout=60).run(abs, -1) == 1
+
+
+async def test_a_task_that_ended_in_time_is_not_late_because_the_loop_was(
+    pool, monkeypatch
+) -> None:
+    engine, timers, may_end = pool._engine, [], threading.Event()
+
+    def call_later(_loop: object, _seconds: float, function):
+        timers.append(function)
+        return SimpleNamespace(cancel=list)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(engine.loop), "call_later", call_later)
+        call = pool.options(timeout=5).submit(lambda: may_end.wait() and "in time")
+        while not timers:
+            await anyio.lowlevel.checkpoint()
+    may_end.set()
+    while not engine._news:  # and the loop hears of nothing
+        pass
+    timers[0]()
+    assert await call == "in time"
 
 
 async def test_the_pool_keeps_no_result_and_no_argument(pool) -> None:

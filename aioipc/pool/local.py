@@ -37,14 +37,22 @@ def make_call(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Outcome:
     """Make a call here and now, whatever it does."""
+    outcome = Outcome()
     try:
-        return Outcome(function(*args, **kwargs))
+        outcome.value = function(*args, **kwargs)
     except BaseException as error:  # noqa: BLE001 - also SystemExit and the like
-        trace = error.__traceback__
-        # Without this frame, which is no one's business
-        return Outcome(error=error.with_traceback(trace and trace.tb_next))
-    finally:
+        outcome.error = _beyond_one_frame(error)
+    try:
         task_ended()
+    except BaseException as error:  # noqa: BLE001 - it is this call's, and no one else's
+        outcome.error = outcome.error or error
+    return outcome
+
+
+def _beyond_one_frame(error: BaseException) -> BaseException:
+    """Return an exception without the frame that caught it: it is no one's business."""
+    trace = error.__traceback__
+    return error.with_traceback(trace and trace.tb_next)
 
 
 def plain_args(args: tuple[Any, ...]) -> tuple[Any, ...]:

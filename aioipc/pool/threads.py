@@ -13,6 +13,9 @@ GIL or without:
   begins the call, or the loop that withdraws it. So a call that has failed has begun
   or never will. What was withdrawn leaves an empty entry, and nothing else.
 - A thread ends when it finds a permit to leave. It is woken by a token for that.
+- News for the loop are in a deque, and in another one is what entitles to wake it: the
+  loop puts that there before it looks for news, a thread takes it after it has put some
+  there. Each deque orders the steps on it, so no news stay behind.
 """
 
 import threading
@@ -167,7 +170,7 @@ class ThreadEngine(LocalEngine):
         self._permits: deque[None] = deque()  # to leave
         self._at_work: dict[int, None] = {}  # threads, by their number
         self._news: deque[Callable[[], None]] = deque()  # for the loop
-        self._is_told = False  # whether the loop will look at it
+        self._rouse: deque[None] = deque([None])  # who has it tells the loop to look
 
     @property
     def width(self) -> int:
@@ -298,7 +301,8 @@ class ThreadEngine(LocalEngine):
 
     def _hear(self) -> None:
         """Take in what threads have told."""
-        self._is_told = False
+        if not self._rouse:
+            self._rouse.append(None)
         try:
             for _ in range(len(self._news)):  # and no more: others want the loop, too
                 self._news.popleft()()
@@ -325,23 +329,33 @@ class ThreadEngine(LocalEngine):
             return
         late = TimeoutError(f"task {call.name} took longer than {seconds:g} s")
         left = began + seconds - monotonic()
-        timer = self.loop.call_later(max(0.0, left), lambda: self.stop(call, late))
+
+        def is_late() -> None:
+            self._hear()  # it may have ended in time, while the loop was busy
+            self.stop(call, late)
+
+        timer = self.loop.call_later(max(0.0, left), is_late)
         call.then(timer.cancel)
 
     # In a thread
 
     def _serve(self, number: int) -> None:
         """Make calls until there is a permit to leave."""
-        error: BaseException | None = None
-        try:
-            if self._initializer is not None:
-                function, args = self._initializer
-                function(*args)
+        error = self._initialize()
+        if error is None:
             while self._serve_one(number):
                 pass
-        except BaseException as raised:  # noqa: BLE001 - whatever an initializer raises
-            error = raised
         self._tell(partial(self._has_left, error))
+
+    def _initialize(self) -> BaseException | None:
+        """Call the initializer; return what it raised."""
+        if self._initializer is not None:
+            function, args = self._initializer
+            try:
+                function(*args)
+            except BaseException as error:  # noqa: BLE001 - whatever it raises
+                return error
+        return None
 
     def _serve_one(self, number: int) -> bool:
         """Make the next call; False if it is time to leave."""
@@ -352,8 +366,10 @@ class ThreadEngine(LocalEngine):
             return False
         if token:
             self._at_work[number] = None
-            news = self._make_next()
-            del self._at_work[number]
+            try:
+                news = self._make_next()
+            finally:
+                del self._at_work[number]
             if news is not None:
                 self._tell(news)
         return True
@@ -363,7 +379,15 @@ class ThreadEngine(LocalEngine):
         taken = _popped(self._next())
         if taken is None:
             return None
-        return partial(self._is_through, taken[0], self._make(*taken))
+        call, work = taken
+        del taken
+        try:
+            outcome = self._make(call, work)
+        except BaseException as error:  # noqa: BLE001 - it costs this call only
+            outcome = Outcome(error=error)
+        news = partial(self._is_through, call, outcome)
+        del call, work, outcome  # a traceback has this frame, too
+        return news
 
     def _may_leave(self) -> bool:
         """Take a permit to leave, if there is one; from any thread."""
@@ -396,8 +420,8 @@ class ThreadEngine(LocalEngine):
         """Have the loop hear of something; from any thread."""
         if news is not None:
             self._news.append(news)
-        if not self._is_told:
-            self._is_told = True
+        with suppress(IndexError):  # someone has it, and has told the loop
+            self._rouse.pop()
             self.loop.call_soon(self._hear)
 
 
