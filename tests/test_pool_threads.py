@@ -16,6 +16,7 @@ from aioipc import TaskCancelled, ThreadPool, WorkerStartError
 from aioipc.pool.threads import ThreadEngine
 from aioipc.testing.gates import Gate, wait_at
 from aioipc.worker import ends
+from aioipc.worker.chunks import call_each
 
 
 @pytest.fixture
@@ -318,6 +319,25 @@ async def test_an_error_of_the_pool_s_own_fails_one_task(pool, monkeypatch) -> N
     assert await pool.run(abs, -1) == 1
     await pool._engine.until(lambda: not pool._engine._load)
     assert (pool.statistics().busy, pool.statistics().workers) == (0, 1)
+
+
+async def test_a_map_that_was_left_does_not_begin_another_item(pool) -> None:
+    begun, may_go, done = threading.Event(), threading.Event(), []
+
+    def work(n: int) -> None:
+        begun.set()
+        may_go.wait()
+        done.append(n)
+
+    engine = pool._engine
+    how = {"go_on": True, **engine.chunk_options}
+    chunk = engine.submit(call_each, (work, 1, 2, 3), how, pool._options)
+    await anyio.to_thread.run_sync(begun.wait)
+    engine.stop(chunk, TaskCancelled("the map was left"))
+    may_go.set()
+    while engine._load:
+        await anyio.lowlevel.checkpoint()
+    assert done == [1]
 
 
 async def test_a_machine_that_has_no_thread_left(pool, monkeypatch) -> None:

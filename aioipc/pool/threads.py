@@ -28,10 +28,19 @@ from time import monotonic
 from typing import Any
 
 from aioipc.abc import Capabilities, PoolStatistics
+from aioipc.bridge.handover import plain
 from aioipc.memory.bulky import size_of
 from aioipc.pool.front import GRACE, EnginePool
 from aioipc.pool.limits import usable_cpus
-from aioipc.pool.local import Initializer, LocalEngine, Outcome, make_call, plain_args
+from aioipc.pool.local import (
+    Initializer,
+    LocalEngine,
+    Outcome,
+    Work,
+    items_of,
+    make_call,
+    work_of,
+)
 from aioipc.pool.options import OnCancel, Options, check_options
 from aioipc.pool.task import Call
 from aioipc.transport.loops import Loop
@@ -85,7 +94,7 @@ class ThreadPool(EnginePool["ThreadEngine"]):
         options = Options(on_cancel=on_cancel)
         check_options(options, self.capabilities, type(self).__name__)
         self._maximum = _checked(usable_cpus() if max_workers is None else max_workers)
-        self._initializer = (initializer, initargs) if initializer else None
+        self._initializer = (initializer, plain(initargs)) if initializer else None
         super().__init__(options, name=name, grace=grace)
 
     @property
@@ -110,22 +119,29 @@ class ThreadPool(EnginePool["ThreadEngine"]):
 UNTIDY = 64
 """Entries of the lines below which it is not worth it to look for empty ones."""
 
-Work = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
-"""A function and its arguments."""
-
 
 class ThreadCall(Call):
     """A call that a thread makes.
 
     :ivar entry: with this and its work, until it begins or is withdrawn
+    :ivar items: of a map, which are still to be dealt with
     :ivar withdrawn: whether it never begins
     """
 
-    __slots__ = ("entry", "withdrawn")
+    __slots__ = ("entry", "items", "withdrawn")
 
-    def __init__(self, number: int, work: Work, options: Options) -> None:
-        super().__init__(number, *work, options)
+    def __init__(
+        self,
+        number: int,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: Options,
+    ) -> None:
+        super().__init__(number, function, args, kwargs, options)
         self.withdrawn = False
+        work = work_of(function, args, kwargs)
+        self.items = items_of(work)
         self.entry: Entry = [(self, work)]
 
     def withdraw(self) -> bool:
@@ -185,8 +201,7 @@ class ThreadEngine(LocalEngine):
         kwargs: dict[str, Any],
         options: Options,
     ) -> Call:
-        work = (function, plain_args(args), kwargs)
-        call = ThreadCall(self._new_number(), work, options)
+        call = ThreadCall(self._new_number(), function, args, kwargs, options)
         self.open[call] = None
         self._line(options.priority).append(call.entry)
         self._load += 1
@@ -199,6 +214,8 @@ class ThreadEngine(LocalEngine):
             self._fail(call, error)
 
     def _fail(self, call: Call, error: BaseException) -> None:
+        assert isinstance(call, ThreadCall)  # there are no others
+        call.items.clear()  # nobody wants the rest
         if call.withdraw():
             self._load -= 1
             self._tidy()
@@ -372,6 +389,7 @@ class ThreadEngine(LocalEngine):
                 del self._at_work[number]
             if news is not None:
                 self._tell(news)
+            del news
         return True
 
     def _make_next(self) -> Callable[[], None] | None:
@@ -385,9 +403,10 @@ class ThreadEngine(LocalEngine):
             outcome = self._make(call, work)
         except BaseException as error:  # noqa: BLE001 - it costs this call only
             outcome = Outcome(error=error)
-        news = partial(self._is_through, call, outcome)
-        del call, work, outcome  # a traceback has this frame, too
-        return news
+        try:
+            return partial(self._is_through, call, outcome)
+        finally:
+            del call, work, outcome  # a traceback has this frame, too
 
     def _may_leave(self) -> bool:
         """Take a permit to leave, if there is one; from any thread."""
@@ -412,9 +431,12 @@ class ThreadEngine(LocalEngine):
         outcome = make_call(*work)
         value = outcome.value
         if type(value) is ChunkResult:
-            sizes = map(size_of, (*work[1], *value.values))
+            sizes = map(size_of, (*call.items, *value.values))
             outcome.weight = sum(sizes)
-        return outcome
+        try:
+            return outcome
+        finally:
+            del call, work, outcome, value
 
     def _tell(self, news: Callable[[], None] | None = None) -> None:
         """Have the loop hear of something; from any thread."""

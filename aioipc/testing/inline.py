@@ -4,9 +4,10 @@ from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 from aioipc.abc import Capabilities, PoolStatistics
+from aioipc.bridge.handover import plain
 from aioipc.pool._pending import Pending
 from aioipc.pool.front import GRACE, EnginePool
-from aioipc.pool.local import Initializer, LocalEngine, Outcome, make_call, plain_args
+from aioipc.pool.local import Initializer, LocalEngine, Outcome, make_call, work_of
 from aioipc.pool.options import Options, refuse
 from aioipc.pool.outcomes import cannot_load, cannot_send, error_of
 from aioipc.pool.task import NO_KWARGS, Call
@@ -53,7 +54,7 @@ class InlinePool(EnginePool["InlineEngine"]):
         ignores: Collection[OptionName] = (),
     ) -> None:
         super().__init__(Options(on_cancel="shield"), name=name, grace=grace)
-        self._initializer = (initializer, initargs) if initializer else None
+        self._initializer = (initializer, plain(initargs)) if initializer else None
         self._pickles = pickles
         self._ignores = {*ignores}
 
@@ -148,6 +149,7 @@ class InlineEngine(LocalEngine):
         try:
             self._take(call, self._make(call))
         finally:
+            del call  # a traceback has this frame, too
             self._go_on()
 
     def _initialize(self) -> bool:
@@ -186,7 +188,10 @@ class InlineEngine(LocalEngine):
 
 def _call(call: Call) -> Outcome:
     """Make a call with the arguments that there are."""
-    return make_call(call.function, plain_args(call.args), call.kwargs)
+    try:
+        return make_call(*work_of(call.function, call.args, call.kwargs))
+    finally:
+        del call  # a traceback has this frame, too
 
 
 def _call_with_copies(call: Call) -> Outcome:
@@ -197,11 +202,14 @@ def _call_with_copies(call: Call) -> Outcome:
     except BaseException as error:  # noqa: BLE001 - whatever a class of the user's raises
         return Outcome(error=cannot_send(call.name, what, error))
     try:
-        function, args, kwargs = loads(pickled)
+        copies = loads(pickled)
     except BaseException as error:  # noqa: BLE001
         return Outcome(error=error_of(describe(error, "load"), call.name))
-    outcome = make_call(function, args, kwargs)
-    return outcome if outcome.error else _copied(call, outcome.value, len(pickled))
+    outcome = make_call(*copies)
+    try:
+        return outcome if outcome.error else _copied(call, outcome.value, len(pickled))
+    finally:
+        del call, what, copies, outcome  # a traceback has this frame, too
 
 
 def _copied(call: Call, value: Any, weight: int) -> Outcome:
