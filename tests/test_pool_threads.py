@@ -1,6 +1,7 @@
 """`ThreadPool`, where it is not as any pool: see `test_pool_contract` for that."""
 
 import gc
+import os
 import random
 import subprocess
 import sys
@@ -434,14 +435,21 @@ def test_a_pool_that_is_not_closed_ends_with_its_loop(anyio_backend) -> None:
     pool._closed = True
 
 
+@pytest.mark.usefixtures("fork")  # for its warnings
 async def test_a_fork_leaves_it_to_its_parent(pool) -> None:
     assert await pool.run(abs, -1) == 1
-    engine = pool._engine
-    engine.forget()
-    with pytest.raises(aioipc.ClosedResourceError, match="was forked from"):
-        pool.submit(abs, -1)
-    engine._threads = 1
-    engine.abandon()
+    child = os.fork()
+    if child == 0:
+        try:
+            with pytest.raises(aioipc.ClosedResourceError, match="was forked from"):
+                pool.submit(abs, -1)
+            pool.__del__()
+            os._exit(0 if pool.statistics().workers == 0 else 1)
+        finally:
+            os._exit(2)
+    _, status = await anyio.to_thread.run_sync(os.waitpid, child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert await pool.run(abs, -1) == 1
 
 
 async def test_its_executor_takes_calls_from_any_thread(pool) -> None:
