@@ -1,5 +1,6 @@
 """`ThreadPool`, where it is not as any pool: see `test_pool_contract` for that."""
 
+import contextvars
 import gc
 import os
 import random
@@ -173,6 +174,19 @@ async def test_an_initializer_runs_once_in_each_thread() -> None:
                 await (await gate.visit()).let_go()
             assert [await call for call in calls] == ["go"] * 2
     assert sorted(seen) == ["aioipc a 1 ready", "aioipc a 2 ready"]
+
+
+async def test_a_task_s_context_is_its_own_as_the_initializer_left_it() -> None:
+    variable = contextvars.ContextVar[str]("variable", default="")
+    variable.set("the submitter's")
+
+    def see() -> str:
+        was = variable.get()
+        variable.set("a task's")
+        return was
+
+    async with ThreadPool(1, initializer=variable.set, initargs=("all",)) as it:
+        assert [await it.run(see) for _ in range(2)] == ["all"] * 2
 
 
 async def test_an_initializer_that_raises_stops_the_pool() -> None:

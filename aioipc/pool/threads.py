@@ -22,6 +22,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -66,6 +67,10 @@ class ThreadPool(EnginePool["ThreadEngine"]):
     do, and for a Python that has none. Arguments and results are passed as they are,
     not as copies; an awaitable of aioipc's that is an argument by itself, or an item of
     a map, as the plain object.
+
+    Each call runs in a copy of its thread's context (`contextvars`), as the initializer
+    has left it: what a task sets there goes with it, and it sees nothing of its
+    submitter's.
 
     A thread can't be stopped. So `on_cancel` is "abandon" or "shield", a task that is
     late runs on without a result, and its thread does nothing else meanwhile. What is
@@ -428,7 +433,7 @@ class ThreadEngine(LocalEngine):
     def _make(self, call: ThreadCall, work: Work) -> Outcome:
         if call.options.timeout is not None:
             self._tell(partial(self._watch, call, monotonic()))
-        outcome = make_call(*work)
+        outcome = copy_context().run(make_call, *work)
         value = outcome.value
         if type(value) is ChunkResult:
             sizes = map(size_of, (*call.items, *value.values))
