@@ -239,8 +239,9 @@ class Pool(ABC):
 
         :param iterables: read as workers become free, `buffersize` items ahead
         :param buffersize: items read and not yet yielded, at most; None for enough to
-            keep the workers busy, and no more than about 16 MB for each of them, or two
-            items where these are larger: as weighed so far, with what came back
+            keep the workers busy and, where the pool `bounds_bytes`, no more than about
+            16 MB for each of them, or two items where these are larger: as weighed so
+            far, with what came back
         :param return_exceptions: yield the error of an item instead of raising it
         :raises Exception: of an item, at its place; the work behind it is stopped
         """

@@ -8,6 +8,7 @@ import gc
 import itertools
 import math
 import os
+import select
 import threading
 
 import anyio
@@ -17,6 +18,7 @@ import pytest
 
 import aioipc
 from aioipc.pool.limits import usable_cpus
+from aioipc.testing.gates import Gate, wait_at
 from aioipc.worker.isolation import resident
 
 # Calls
@@ -221,6 +223,20 @@ async def test_a_shielded_run_waits_for_the_end(pool, begun, tmp_path) -> None:
         group.cancel_scope.cancel()
     with anyio.CancelScope():
         assert await mark.exists()
+
+
+async def test_a_task_that_ended_in_time_is_not_late_because_the_loop_was(pool) -> None:
+    async with Gate() as gate:
+        call = pool.options(timeout=60).submit(wait_at, gate.address)
+        visit = await gate.visit()
+        ((worker, member),) = pool._crew.members.items()
+        connection = visit._stream.extra(anyio.abc.SocketAttribute.raw_socket)
+        os.write(connection.fileno(), b"in time")
+        while not select.select([member._launched.replies], [], [], 0)[0]:
+            pass  # and the loop hears of nothing
+        worker.deadline = 0
+        pool._crew._tick()
+        assert await call == "in time"
 
 
 @pytest.mark.parametrize("function", [tasks.sleep_forever, tasks.hold_gil])

@@ -26,6 +26,12 @@ def test_capabilities_are_a_value_that_does_not_change() -> None:
     assert not any(dataclasses.astuple(Capabilities()))  # what is new no one can yet
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_they_are_made_once_for_a_pool(kind) -> None:
+    pool = open_pool(kind)
+    assert pool.capabilities is pool.capabilities
+
+
 def test_a_pool_says_what_its_settings_leave_of_them() -> None:
     assert aioipc.WorkerPool().capabilities.zero_copy
     assert not aioipc.WorkerPool(max_shared_memory=0).capabilities.zero_copy

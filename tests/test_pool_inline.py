@@ -1,5 +1,9 @@
 """`InlinePool`, where it is not as any pool: see `test_pool_contract` for that."""
 
+import contextvars
+import multiprocessing
+import subprocess
+import sys
 import threading
 import traceback
 
@@ -149,3 +153,106 @@ async def test_a_pool_that_is_not_closed_warns() -> None:
     with pytest.raises(TaskCancelled):
         await call
     await pool.aclose()
+
+
+@pytest.mark.parametrize("how", ["call", "map"])
+def test_ctrl_c_ends_the_task_and_the_program(anyio_backend, how) -> None:
+    code = """if True:
+        import os, signal, sys
+        import anyio
+        from aioipc.testing import InlinePool
+
+        backend, options, how = eval(sys.argv[1])
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        def work(presses):
+            for _ in range(presses):
+                os.kill(os.getpid(), signal.SIGINT)
+            while True:
+                pass
+
+        async def main():
+            # asyncio takes the first for a cancel of its own.
+            presses = [1 if backend == "trio" else 2]
+            async with InlinePool(pickles=False) as pool:
+                if how == "call":
+                    await pool.run(work, *presses)
+                async for _ in pool.map(work, presses, return_exceptions=True):
+                    pass
+                await anyio.sleep_forever()
+
+        try:
+            anyio.run(main, backend=backend, backend_options=options)
+        except KeyboardInterrupt:
+            print("interrupted")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code, repr((*anyio_backend, how))],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="")
+
+
+def see(then: str) -> str:
+    was = variable.get()
+    variable.set(then)
+    return was
+
+
+async def test_each_task_runs_in_a_copy_of_its_submitters_context(pool) -> None:
+    async def submit(name: str) -> None:
+        variable.set(name)
+        assert await pool.run(see, "another") == name
+        assert await pool.run(see, "another") == name
+        assert variable.get() == name
+
+    async with anyio.create_task_group() as group:
+        for name in "abc":
+            group.start_soon(submit, name)
+
+
+def program(jobs, told, may_end) -> None:
+    async def main() -> None:
+        async with InlinePool() as pool:
+            with jobs.lease() as job:
+                await pool.run(abs, -1)
+                told.put(job)
+                may_end.get()
+
+    anyio.run(main)
+
+
+async def test_the_end_of_a_task_ends_no_lease_of_the_program_s() -> None:
+    forkserver = multiprocessing.get_context("forkserver")  # where nothing detects us
+    async with aioipc.Broker() as broker:
+        jobs, told, may_end = broker.Queue(ack="manual"), broker.Queue(), broker.Queue()
+        await jobs.put("job")
+        process = aioipc.Process(
+            target=program, args=(jobs, told, may_end), context=forkserver
+        )
+        async with process:
+            assert await told.get() == "job"
+            assert (jobs.statistics().leased, jobs.statistics().items) == (1, 0)
+            await may_end.put(None)
+            await process.join()
+
+
+async def test_a_task_cancelled_while_the_pool_breaks_is_counted_once() -> None:
+    async with InlinePool(initializer=int, initargs=("x",)) as it:
+        first, second = it.as_executor().submit(abs, -1), it.submit(abs, -2)
+        first.add_done_callback(lambda _: second.cancel())
+        with pytest.raises((WorkerStartError, TaskCancelled)):
+            await second
+        assert it.statistics().tasks_pending == 0
+
+
+@pytest.mark.parametrize("ignores", ["timeout", ("timout",), ("name",)])
+def test_it_ignores_only_options_that_there_are(ignores) -> None:
+    with pytest.raises(ValueError, match="ignores has no options: "):
+        InlinePool(ignores=ignores)

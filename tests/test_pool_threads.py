@@ -1,18 +1,24 @@
 """`ThreadPool`, where it is not as any pool: see `test_pool_contract` for that."""
 
+import contextvars
 import gc
+import os
 import random
 import subprocess
 import sys
 import threading
 import weakref
+from types import SimpleNamespace
 
 import anyio
 import pytest
 
 import aioipc
 from aioipc import TaskCancelled, ThreadPool, WorkerStartError
+from aioipc.pool.threads import ThreadEngine
 from aioipc.testing.gates import Gate, wait_at
+from aioipc.worker import ends
+from aioipc.worker.chunks import call_each
 
 
 @pytest.fixture
@@ -170,6 +176,19 @@ async def test_an_initializer_runs_once_in_each_thread() -> None:
     assert sorted(seen) == ["aioipc a 1 ready", "aioipc a 2 ready"]
 
 
+async def test_a_task_s_context_is_its_own_as_the_initializer_left_it() -> None:
+    variable = contextvars.ContextVar[str]("variable", default="")
+    variable.set("the submitter's")
+
+    def see() -> str:
+        was = variable.get()
+        variable.set("a task's")
+        return was
+
+    async with ThreadPool(1, initializer=variable.set, initargs=("all",)) as it:
+        assert [await it.run(see) for _ in range(2)] == ["all"] * 2
+
+
 async def test_an_initializer_that_raises_stops_the_pool() -> None:
     async with ThreadPool(2, initializer=int, initargs=("x",)) as it:
         call = it.submit(abs, -1)
@@ -178,6 +197,162 @@ async def test_an_initializer_that_raises_stops_the_pool() -> None:
         with pytest.raises(WorkerStartError) as caught:
             await it.run(abs, -1)
         assert isinstance(caught.value.__cause__, ValueError)
+
+
+async def test_an_initializer_that_raises_later_stops_only_what_has_not_begun() -> None:
+    begun: list[int] = []
+    may_raise, initialized = threading.Event(), []
+
+    def initialize() -> None:
+        initialized.append(None)
+        if len(initialized) == 2:
+            may_raise.wait()
+            raise ValueError("the second")
+
+    async with Gate() as gate, ThreadPool(2, initializer=initialize) as it:
+        running = it.submit(wait_at, gate.address)
+        visit = await gate.visit()
+        pending = [it.submit(begun.append, n) for n in range(5)]
+        may_raise.set()
+        for call in pending:
+            with pytest.raises(WorkerStartError, match="ValueError: the second"):
+                await call
+        assert not running.done()
+        await visit.let_go()
+        assert await running == "go"
+        await it._engine.until(it._engine.has_no_workers)
+    assert begun == []
+
+
+async def test_what_a_close_has_failed_never_begins(monkeypatch) -> None:
+    """Not even if a thread was about to take it."""
+    taking, may_take, begun = threading.Event(), threading.Event(), []
+    next_ = ThreadEngine._next
+
+    def held(engine: ThreadEngine):
+        entry = next_(engine)
+        taking.set()
+        may_take.wait()
+        return entry
+
+    monkeypatch.setattr(ThreadEngine, "_next", held)
+    pool = ThreadPool(1)
+    call = pool.submit(begun.append, 1)
+    await anyio.to_thread.run_sync(taking.wait)
+    await pool.aclose(grace=0)
+    thread = next(t for t in threading.enumerate() if t.name == "aioipc pool 1")
+    may_take.set()
+    await anyio.to_thread.run_sync(thread.join)
+    assert isinstance(call.exception(), TaskCancelled)
+    assert begun == []
+
+
+async def test_cancelled_tasks_are_not_kept_and_need_no_thread(pool) -> None:
+    engine, function = pool._engine, Thing()
+    pool.resize(1)
+    async with Gate() as gate:
+        running = pool.submit(wait_at, gate.address)
+        visit = await gate.visit()
+        cancelled, kept = [], []
+        for n in range(3000):
+            call = pool.options(priority=n % 3).submit(lambda it: it, function)
+            if n % 100:
+                cancelled.append(call)
+                call.cancel()
+            else:
+                kept.append(call)
+            lines = sum(len(line) for _, line in engine._lines)
+            assert lines <= max(2 * (engine._load + 1), engine._untidy)
+        assert engine._load == 31
+        await visit.let_go()
+        assert await running == "go"
+        assert all([await call is function for call in kept])
+    reference = weakref.ref(function)
+    del function, call
+    kept.clear()
+    gc.collect()
+    assert reference() is None
+    assert await pool.run(abs, -1) == 1
+    assert engine._load == 0
+
+
+async def test_a_thread_is_started_without_waiting_until_it_runs(pool) -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)  # no one runs but who is let, by a wait
+    try:
+        begun: list[int] = []
+        calls = [pool.submit(begun.append, n) for n in range(2)]
+        assert pool.statistics().workers == 2
+        assert begun == []
+    finally:
+        sys.setswitchinterval(interval)
+    for call in calls:
+        await call
+    assert sorted(begun) == [0, 1]
+
+
+class Odd:
+    """What answers no question."""
+
+    def __getattribute__(self, name: str) -> object:
+        raise ValueError(name)
+
+    @property
+    def nbytes(self) -> int:
+        raise ValueError
+
+
+async def test_what_a_thread_can_not_weigh_costs_nothing(pool) -> None:
+    kinds = [type(it) async for it in pool.map(lambda _: Odd(), range(3))]
+    assert kinds == [Odd] * 3
+    assert [it async for it in pool.map(lambda _: 1, [Odd()])] == [1]
+
+
+async def test_what_goes_wrong_at_the_end_of_a_task_fails_that_only(
+    pool, monkeypatch
+) -> None:
+    def end() -> None:
+        raise OSError("the end")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ends, "_calls", [end])
+        for _ in range(3):
+            with pytest.raises(OSError, match="the end"):
+                await pool.run(abs, -1)
+    assert await pool.run(abs, -1) == 1
+    assert pool.statistics().workers == 1
+
+
+async def test_an_error_of_the_pool_s_own_fails_one_task(pool, monkeypatch) -> None:
+    def make(*_: object) -> None:
+        raise OSError("a fault")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ThreadEngine, "_make", make)
+        with pytest.raises(OSError, match="a fault"):
+            await pool.run(abs, -1)
+    assert await pool.run(abs, -1) == 1
+    await pool._engine.until(lambda: not pool._engine._load)
+    assert (pool.statistics().busy, pool.statistics().workers) == (0, 1)
+
+
+async def test_a_map_that_was_left_does_not_begin_another_item(pool) -> None:
+    begun, may_go, done = threading.Event(), threading.Event(), []
+
+    def work(n: int) -> None:
+        begun.set()
+        may_go.wait()
+        done.append(n)
+
+    engine = pool._engine
+    how = {"go_on": True, **engine.chunk_options}
+    chunk = engine.submit(call_each, (work, 1, 2, 3), how, pool._options)
+    await anyio.to_thread.run_sync(begun.wait)
+    engine.stop(chunk, TaskCancelled("the map was left"))
+    may_go.set()
+    while engine._load:
+        await anyio.lowlevel.checkpoint()
+    assert done == [1]
 
 
 async def test_a_machine_that_has_no_thread_left(pool, monkeypatch) -> None:
@@ -210,6 +385,27 @@ async def test_a_late_task_is_told_of_while_its_thread_is_at_it(pool) -> None:
         await visit.end()
     # One that waits for its turn is not late.
     assert await pool.options(timeout=60).run(abs, -1) == 1
+
+
+async def test_a_task_that_ended_in_time_is_not_late_because_the_loop_was(
+    pool, monkeypatch
+) -> None:
+    engine, timers, may_end = pool._engine, [], threading.Event()
+
+    def call_later(_loop: object, _seconds: float, function):
+        timers.append(function)
+        return SimpleNamespace(cancel=list)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(engine.loop), "call_later", call_later)
+        call = pool.options(timeout=5).submit(lambda: may_end.wait() and "in time")
+        while not timers:
+            await anyio.lowlevel.checkpoint()
+    may_end.set()
+    while not engine._news:  # and the loop hears of nothing
+        pass
+    timers[0]()
+    assert await call == "in time"
 
 
 async def test_the_pool_keeps_no_result_and_no_argument(pool) -> None:
@@ -253,14 +449,21 @@ def test_a_pool_that_is_not_closed_ends_with_its_loop(anyio_backend) -> None:
     pool._closed = True
 
 
+@pytest.mark.usefixtures("fork")  # for its warnings
 async def test_a_fork_leaves_it_to_its_parent(pool) -> None:
     assert await pool.run(abs, -1) == 1
-    engine = pool._engine
-    engine.forget()
-    with pytest.raises(aioipc.ClosedResourceError, match="was forked from"):
-        pool.submit(abs, -1)
-    engine._threads = 1
-    engine.abandon()
+    child = os.fork()
+    if child == 0:
+        try:
+            with pytest.raises(aioipc.ClosedResourceError, match="was forked from"):
+                pool.submit(abs, -1)
+            pool.__del__()
+            os._exit(0 if pool.statistics().workers == 0 else 1)
+        finally:
+            os._exit(2)
+    _, status = await anyio.to_thread.run_sync(os.waitpid, child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert await pool.run(abs, -1) == 1
 
 
 async def test_its_executor_takes_calls_from_any_thread(pool) -> None:

@@ -67,6 +67,14 @@ class Leases:
             self._gets = [get for get in self._gets if get[0] != thread]
             return [number for numbers in mine for number in numbers]
 
+    def pass_on(self, thread: int, other: int) -> None:
+        """Have all that a thread has belong to another one, or to a name for none."""
+        with self._lock:
+            self._gets = [
+                (other if who == thread else who, numbers)
+                for who, numbers in self._gets
+            ]
+
     def _remove(self, index: int, number: int) -> int:
         numbers = self._gets[index][1]
         numbers.remove(number)

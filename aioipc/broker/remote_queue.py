@@ -20,7 +20,7 @@ from aioipc.broker.waiting import ask, call, deadline_in, flush, send, wait
 from aioipc.wire.broker import Kind, encode_lot
 from aioipc.wire.pickles import Pickler, TooLarge, dumps_large, is_plain, loads
 from aioipc.wire.shutdown import ShutDown
-from aioipc.worker.ends import at_task_end
+from aioipc.worker.ends import around_tasks, at_task_end
 from aioipc.worker.interrupts import safe_point
 
 __all__ = ["RemoteDeque", "RemoteQueue"]
@@ -404,4 +404,19 @@ def _end_task() -> None:
                 flush(baskets.link)
 
 
+@contextlib.contextmanager
+def _set_leases_aside() -> Generator[None]:
+    """Have what this thread has on lease not end with a task that it makes itself."""
+    me = threading.get_ident()
+    all_leases = [it.leases for it in [*_with_leases] if it.leases is not None]
+    for leases in all_leases:
+        leases.pass_on(me, -me)
+    try:
+        yield
+    finally:
+        for leases in all_leases:
+            leases.pass_on(-me, me)
+
+
 at_task_end(_end_task)
+around_tasks(_set_leases_aside)

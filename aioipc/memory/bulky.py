@@ -59,12 +59,13 @@ def is_bulky(value: object) -> bool:
 
 def size_of(value: object) -> int:
     """Return the bytes of a value's own buffer, as far as it tells; 0 if not."""
-    if isinstance(value, _SIZED):
-        return len(value)
     # By its type: an instance may answer to any name, or look for it far away.
-    if not hasattr(type(value), "nbytes"):
-        return 0
+    kind: type[Any] = type(value)
     try:
+        if issubclass(kind, _SIZED):
+            return len(value)  # type: ignore[arg-type]
+        if not hasattr(kind, "nbytes"):
+            return 0
         size: object = value.nbytes  # type: ignore[attr-defined]
     except Exception:  # noqa: BLE001 - whatever a property of the user's raises
         return 0

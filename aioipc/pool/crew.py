@@ -541,6 +541,10 @@ class Crew(Engine):
         self._timer, self._timer_at = None, math.inf
         if self.closed and not self.members:
             return
+        now = monotonic()
+        for worker, member in list(self.members.items()):
+            if worker.deadline <= now:  # its task may have ended in time
+                member.read()
         for call in self.scheduler.tick(monotonic()):
             seconds = call.options.timeout
             late = TimeoutError(f"task {call.name} took longer than {seconds:g} s")

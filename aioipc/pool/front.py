@@ -60,7 +60,10 @@ class Front(Pool):
                 call.waiter = None
                 await _stop(engine, call)
                 raise
-        return call.take()
+        try:
+            return call.take()
+        finally:
+            del args, kwargs, call  # which the traceback would keep
 
     def submit(
         self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs

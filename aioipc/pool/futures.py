@@ -61,7 +61,10 @@ class FutureTask(PoolTask[T]):
         call = self._call
         if not call.done or self.cancelled():
             raise self._make_cancelled_error() if call.done else not_done(self)
-        return call.result()
+        try:
+            return call.result()
+        finally:
+            del self, call  # or the traceback would keep them, and they it
 
     @property
     def _home(self) -> AsyncioLoop:

@@ -142,9 +142,12 @@ class MapResults(Results[Any]):
             if self._ready:
                 return True
             if self._error is not None:
-                error = self._error
+                error, self._error = self._error, None
                 self._stop()
-                raise error
+                try:
+                    raise error
+                finally:
+                    del self, error  # or the traceback would keep them, and they it
             if self._over or (not self._chunks and self._source.ended):
                 self._stop()
                 self._raise_source_error()

@@ -109,11 +109,7 @@ class WorkerPool(EnginePool[Crew]):
         self._launch = Launch(
             _context(mp_context), setup, _pickler(serializer), max_shared_memory
         )
-        super().__init__(Options(on_cancel=on_cancel), name=name, grace=grace)
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return Capabilities(
+        self._capabilities = Capabilities(
             concurrent=True,
             can_kill_running=True,
             can_abandon_running=True,
@@ -125,8 +121,13 @@ class WorkerPool(EnginePool[Crew]):
             can_resize=True,
             pickles=True,
             bounds_bytes=True,
-            zero_copy=self._launch.max_shared_memory > 0,
+            zero_copy=max_shared_memory > 0,
         )
+        super().__init__(Options(on_cancel=on_cancel), name=name, grace=grace)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
 
     async def warm_up(self, count: int | None = None) -> None:
         """Start workers, and wait until they are ready.

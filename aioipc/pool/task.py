@@ -180,7 +180,13 @@ class Call:
         What brought it is still under way, and is not to keep a large result.
         """
         value, self.value = self.value, None
-        return value if self.error is None else self.result()
+        error, self.error = self.error, None
+        if error is None:
+            return value
+        try:
+            raise error
+        finally:
+            del self, error  # or the traceback would keep them, and they it
 
     def result(self) -> Any:
         """Return or raise the outcome."""
@@ -229,7 +235,10 @@ class PoolTask(Generic[T]):
             waiter = self._engine.loop.waiter()
             call.then(waiter.wake)
             yield from waiter.__await__()
-        return call.result()
+        try:
+            return call.result()
+        finally:
+            del self, call  # or the traceback would keep them, and they it
 
     def cancel(self) -> bool:
         """Stop the task as its `on_cancel` says; False if it is done already.

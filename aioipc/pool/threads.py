@@ -7,26 +7,41 @@ GIL or without:
 
 - A line is a deque for each priority. Only the loop makes lines; they stand in a tuple
   that is replaced as a whole.
-- For each call in the lines there is a token in a queue, put there after the call: who
-  has taken one will find a call.
-- A call's work is an item in a list. Who pops it has it: the thread that begins the
-  call, or the loop that withdraws it. So a cancelled call has begun or never will.
+- For each entry of the lines there is a token in a queue, put there after the entry:
+  who has taken one will find an entry.
+- An entry is a list with a call and its work. Who pops that has it: the thread that
+  begins the call, or the loop that withdraws it. So a call that has failed has begun
+  or never will. What was withdrawn leaves an empty entry, and nothing else.
 - A thread ends when it finds a permit to leave. It is woken by a token for that.
+- News for the loop are in a deque, and in another one is what entitles to wake it: the
+  loop puts that there before it looks for news, a thread takes it after it has put some
+  there. Each deque orders the steps on it, so no news stay behind.
 """
 
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any
 
 from aioipc.abc import Capabilities, PoolStatistics
+from aioipc.bridge.handover import plain
 from aioipc.memory.bulky import size_of
 from aioipc.pool.front import GRACE, EnginePool
 from aioipc.pool.limits import usable_cpus
-from aioipc.pool.local import Initializer, LocalEngine, Outcome, make_call, plain_args
+from aioipc.pool.local import (
+    Initializer,
+    LocalEngine,
+    Outcome,
+    Work,
+    items_of,
+    make_call,
+    work_of,
+)
 from aioipc.pool.options import OnCancel, Options, check_options
 from aioipc.pool.task import Call
 from aioipc.transport.loops import Loop
@@ -52,6 +67,10 @@ class ThreadPool(EnginePool["ThreadEngine"]):
     do, and for a Python that has none. Arguments and results are passed as they are,
     not as copies; an awaitable of aioipc's that is an argument by itself, or an item of
     a map, as the plain object.
+
+    Each call runs in a copy of its thread's context (`contextvars`), as the initializer
+    has left it: what a task sets there goes with it, and it sees nothing of its
+    submitter's.
 
     A thread can't be stopped. So `on_cancel` is "abandon" or "shield", a task that is
     late runs on without a result, and its thread does nothing else meanwhile. What is
@@ -80,7 +99,7 @@ class ThreadPool(EnginePool["ThreadEngine"]):
         options = Options(on_cancel=on_cancel)
         check_options(options, self.capabilities, type(self).__name__)
         self._maximum = _checked(usable_cpus() if max_workers is None else max_workers)
-        self._initializer = (initializer, initargs) if initializer else None
+        self._initializer = (initializer, plain(initargs)) if initializer else None
         super().__init__(options, name=name, grace=grace)
 
     @property
@@ -102,42 +121,56 @@ class ThreadPool(EnginePool["ThreadEngine"]):
         return ThreadEngine(loop, self._maximum, name, self._initializer)
 
 
-Work = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
-"""A function and its arguments."""
+UNTIDY = 64
+"""Entries of the lines below which it is not worth it to look for empty ones."""
 
 
 class ThreadCall(Call):
     """A call that a thread makes.
 
+    :ivar entry: with this and its work, until it begins or is withdrawn
+    :ivar items: of a map, which are still to be dealt with
     :ivar withdrawn: whether it never begins
     """
 
-    __slots__ = ("_work", "withdrawn")
+    __slots__ = ("entry", "items", "withdrawn")
 
-    def __init__(self, number: int, work: Work, options: Options) -> None:
-        function, args, kwargs = work
+    def __init__(
+        self,
+        number: int,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: Options,
+    ) -> None:
         super().__init__(number, function, args, kwargs, options)
         self.withdrawn = False
-        self._work = [work]
-
-    def begin(self) -> Work | None:
-        """Return what is to be called, or None if it is withdrawn; in a thread."""
-        try:
-            return self._work.pop()
-        except IndexError:
-            return None
+        work = work_of(function, args, kwargs)
+        self.items = items_of(work)
+        self.entry: Entry = [(self, work)]
 
     def withdraw(self) -> bool:
         if not self.withdrawn:
-            self.withdrawn = self.begin() is not None
+            self.withdrawn = _popped(self.entry) is not None
         return self.withdrawn
 
     @property
     def has_begun(self) -> bool:
-        return not self._work and not self.withdrawn
+        return not self.entry and not self.withdrawn
 
 
-Line = deque[ThreadCall]
+Entry = list[tuple[ThreadCall, Work]]
+"""One call and its work, or nothing any more."""
+
+Line = deque[Entry]
+
+
+def _popped(entry: Entry) -> tuple[ThreadCall, Work] | None:
+    """Take what is in an entry, if it is still there; from any thread."""
+    try:
+        return entry.pop()
+    except IndexError:
+        return None
 
 
 class ThreadEngine(LocalEngine):
@@ -151,13 +184,14 @@ class ThreadEngine(LocalEngine):
         self._maximum = maximum
         self._threads = 0  # whose end the loop has not heard of
         self._started = 0
-        self._load = 0  # calls of which no thread has told yet that it is through
+        self._load = 0  # calls not withdrawn, of which no thread has told the end
+        self._untidy = UNTIDY
         self._lines: tuple[tuple[int, Line], ...] = ()  # by priority, urgent ones first
         self._tokens: SimpleQueue[bool] = SimpleQueue()  # False: only to be woken
         self._permits: deque[None] = deque()  # to leave
         self._at_work: dict[int, None] = {}  # threads, by their number
         self._news: deque[Callable[[], None]] = deque()  # for the loop
-        self._is_told = False  # whether the loop will look at it
+        self._rouse: deque[None] = deque([None])  # who has it tells the loop to look
 
     @property
     def width(self) -> int:
@@ -172,10 +206,9 @@ class ThreadEngine(LocalEngine):
         kwargs: dict[str, Any],
         options: Options,
     ) -> Call:
-        work = (function, plain_args(args), kwargs)
-        call = ThreadCall(self._new_number(), work, options)
+        call = ThreadCall(self._new_number(), function, args, kwargs, options)
         self.open[call] = None
-        self._line(options.priority).append(call)
+        self._line(options.priority).append(call.entry)
         self._load += 1
         self._tokens.put(True)
         self._grow()
@@ -183,8 +216,15 @@ class ThreadEngine(LocalEngine):
 
     def stop(self, call: Call, error: BaseException) -> None:
         if not call.done:
-            call.withdraw()
             self._fail(call, error)
+
+    def _fail(self, call: Call, error: BaseException) -> None:
+        assert isinstance(call, ThreadCall)  # there are no others
+        call.items.clear()  # nobody wants the rest
+        if call.withdraw():
+            self._load -= 1
+            self._tidy()
+        super()._fail(call, error)
 
     def resize(self, maximum: int) -> None:
         """Have so many threads at most."""
@@ -226,6 +266,33 @@ class ThreadEngine(LocalEngine):
         self._lines = tuple(sorted(lines, key=lambda each: -each[0]))
         return line
 
+    def _tidy(self) -> None:
+        """Take empty entries out of the lines, when most of them are."""
+        count = sum(len(line) for _, line in self._lines)
+        if count < max(2 * self._load, self._untidy):
+            return
+        tokens = self._take_tokens()
+        if sum(len(line) for _, line in self._lines) == sum(tokens):
+            # No thread is on its way to an entry, and none can be: all is ours.
+            for _, line in self._lines:
+                full = [entry for entry in line if entry]
+                line.clear()
+                line.extend(full)
+            left = sum(len(line) for _, line in self._lines)
+            self._untidy = UNTIDY
+            tokens = [True] * left + [False] * tokens.count(False)
+        else:
+            self._untidy = 2 * count  # and then again
+        for token in tokens:
+            self._tokens.put(token)
+
+    def _take_tokens(self) -> list[bool]:
+        tokens: list[bool] = []
+        with suppress(Empty):
+            while True:
+                tokens.append(self._tokens.get_nowait())
+        return tokens
+
     def _grow(self) -> None:
         """Start the threads that are missing."""
         staying = self._threads - len(self._permits)
@@ -237,11 +304,8 @@ class ThreadEngine(LocalEngine):
 
     def _start(self) -> bool:
         number = self._started = self._started + 1
-        thread = threading.Thread(
-            target=partial(self._serve, number),
-            name=f"aioipc {self._name} {number}",
-            daemon=True,
-        )
+        name = f"aioipc {self._name} {number}"
+        thread = _Thread(target=partial(self._serve, number), name=name, daemon=True)
         try:
             thread.start()
         except RuntimeError as error:  # there can't be another thread
@@ -259,7 +323,8 @@ class ThreadEngine(LocalEngine):
 
     def _hear(self) -> None:
         """Take in what threads have told."""
-        self._is_told = False
+        if not self._rouse:
+            self._rouse.append(None)
         try:
             for _ in range(len(self._news)):  # and no more: others want the loop, too
                 self._news.popleft()()
@@ -267,10 +332,9 @@ class ThreadEngine(LocalEngine):
             if self._news:
                 self._tell()
 
-    def _is_through(self, call: ThreadCall, outcome: Outcome | None) -> None:
+    def _is_through(self, call: ThreadCall, outcome: Outcome) -> None:
         self._load -= 1
-        if outcome is not None:
-            self._take(call, outcome)
+        self._take(call, outcome)
 
     def _has_left(self, error: BaseException | None) -> None:
         self._threads -= 1
@@ -287,23 +351,33 @@ class ThreadEngine(LocalEngine):
             return
         late = TimeoutError(f"task {call.name} took longer than {seconds:g} s")
         left = began + seconds - monotonic()
-        timer = self.loop.call_later(max(0.0, left), lambda: self.stop(call, late))
+
+        def is_late() -> None:
+            self._hear()  # it may have ended in time, while the loop was busy
+            self.stop(call, late)
+
+        timer = self.loop.call_later(max(0.0, left), is_late)
         call.then(timer.cancel)
 
     # In a thread
 
     def _serve(self, number: int) -> None:
         """Make calls until there is a permit to leave."""
-        error: BaseException | None = None
-        try:
-            if self._initializer is not None:
-                function, args = self._initializer
-                function(*args)
+        error = self._initialize()
+        if error is None:
             while self._serve_one(number):
                 pass
-        except BaseException as raised:  # noqa: BLE001 - whatever an initializer raises
-            error = raised
         self._tell(partial(self._has_left, error))
+
+    def _initialize(self) -> BaseException | None:
+        """Call the initializer; return what it raised."""
+        if self._initializer is not None:
+            function, args = self._initializer
+            try:
+                function(*args)
+            except BaseException as error:  # noqa: BLE001 - whatever it raises
+                return error
+        return None
 
     def _serve_one(self, number: int) -> bool:
         """Make the next call; False if it is time to leave."""
@@ -314,16 +388,30 @@ class ThreadEngine(LocalEngine):
             return False
         if token:
             self._at_work[number] = None
-            news = self._make_next()
-            del self._at_work[number]
-            self._tell(news)
+            try:
+                news = self._make_next()
+            finally:
+                del self._at_work[number]
+            if news is not None:
+                self._tell(news)
+            del news
         return True
 
-    def _make_next(self) -> Callable[[], None]:
-        call = self._next()
-        work = call.begin()
-        outcome = None if work is None else self._make(call, work)
-        return partial(self._is_through, call, outcome)
+    def _make_next(self) -> Callable[[], None] | None:
+        """Make the next call; return what to tell the loop, if it was not withdrawn."""
+        taken = _popped(self._next())
+        if taken is None:
+            return None
+        call, work = taken
+        del taken
+        try:
+            outcome = self._make(call, work)
+        except BaseException as error:  # noqa: BLE001 - it costs this call only
+            outcome = Outcome(error=error)
+        try:
+            return partial(self._is_through, call, outcome)
+        finally:
+            del call, work, outcome  # a traceback has this frame, too
 
     def _may_leave(self) -> bool:
         """Take a permit to leave, if there is one; from any thread."""
@@ -333,8 +421,8 @@ class ThreadEngine(LocalEngine):
             return False
         return True
 
-    def _next(self) -> ThreadCall:
-        """Take the most urgent call; for who has a token, and so there is one."""
+    def _next(self) -> Entry:
+        """Take the most urgent entry; for who has a token, and so there is one."""
         while True:
             for _, line in self._lines:
                 try:
@@ -345,20 +433,40 @@ class ThreadEngine(LocalEngine):
     def _make(self, call: ThreadCall, work: Work) -> Outcome:
         if call.options.timeout is not None:
             self._tell(partial(self._watch, call, monotonic()))
-        outcome = make_call(*work)
+        outcome = copy_context().run(make_call, *work)
         value = outcome.value
         if type(value) is ChunkResult:
-            sizes = map(size_of, (*work[1], *value.values))
+            sizes = map(size_of, (*call.items, *value.values))
             outcome.weight = sum(sizes)
-        return outcome
+        try:
+            return outcome
+        finally:
+            del call, work, outcome, value
 
     def _tell(self, news: Callable[[], None] | None = None) -> None:
         """Have the loop hear of something; from any thread."""
         if news is not None:
             self._news.append(news)
-        if not self._is_told:
-            self._is_told = True
+        with suppress(IndexError):  # someone has it, and has told the loop
+            self._rouse.pop()
             self.loop.call_soon(self._hear)
+
+
+class _Thread(threading.Thread):
+    """A thread whose `start` does not wait until it has had the GIL.
+
+    That takes 5 ms for each thread that runs Python code, and the loop stands still.
+    """
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**how)
+        # It is what `start` waits for in 3.11 to 3.14; elsewhere no one asks for it.
+        self._started = _Unawaited()
+
+
+class _Unawaited(threading.Event):
+    def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002
+        return True
 
 
 def _checked(max_workers: int) -> int:

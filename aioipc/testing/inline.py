@@ -1,18 +1,23 @@
 """`InlinePool`: a pool for debuggers and coverage, which has no workers at all."""
 
 from collections.abc import Callable, Collection
-from typing import Any, Literal
+from contextvars import Context, copy_context
+from threading import current_thread, main_thread
+from types import MappingProxyType
+from typing import Any, Literal, get_args
 
 from aioipc.abc import Capabilities, PoolStatistics
+from aioipc.bridge.handover import plain
 from aioipc.pool._pending import Pending
 from aioipc.pool.front import GRACE, EnginePool
-from aioipc.pool.local import Initializer, LocalEngine, Outcome, make_call, plain_args
+from aioipc.pool.local import Initializer, LocalEngine, Outcome, make_call, work_of
 from aioipc.pool.options import Options, refuse
-from aioipc.pool.outcomes import cannot_load, cannot_send, error_of
+from aioipc.pool.outcomes import cannot_load, cannot_send, error_of, kept
 from aioipc.pool.task import NO_KWARGS, Call
 from aioipc.transport.loops import Loop
 from aioipc.wire.pickles import dumps_large, loads
 from aioipc.worker.chunks import ChunkResult
+from aioipc.worker.ends import not_of_this_task
 from aioipc.worker.failures import describe
 
 __all__ = ["InlinePool"]
@@ -26,7 +31,11 @@ class InlinePool(EnginePool["InlineEngine"]):
     For debuggers, profilers, coverage, and tests that are to be quick. A task keeps the
     loop until it has ended, which is what the other pools are there to avoid; so there
     is no timeout, and nothing to be cancelled once it has begun. A function that runs
-    an event loop of its own can't do so here.
+    an event loop of its own can't do so here. Each runs in a copy of the context
+    (`contextvars`) in which it was submitted.
+
+    Ctrl-C ends the task that runs, which raises TaskError, and then the program;
+    asyncio takes the first one for a cancel of its own, and the second ends the task.
 
     By default arguments and results are pickled, as for a worker: what a `WorkerPool`
     would refuse is refused here, and a task works on copies. Errors are raised
@@ -52,20 +61,24 @@ class InlinePool(EnginePool["InlineEngine"]):
         pickles: bool = True,
         ignores: Collection[OptionName] = (),
     ) -> None:
+        unknown = sorted({*ignores}.difference(get_args(OptionName)))
+        if unknown:
+            raise ValueError(f"ignores has no options: {', '.join(unknown)}")
         super().__init__(Options(on_cancel="shield"), name=name, grace=grace)
-        self._initializer = (initializer, initargs) if initializer else None
+        self._initializer = (initializer, plain(initargs)) if initializer else None
         self._pickles = pickles
         self._ignores = {*ignores}
+        self._capabilities = Capabilities(
+            has_priorities=True,
+            at_most_once=True,
+            pickles=pickles,
+            bounds_bytes=pickles,
+            zero_copy=not pickles,
+        )
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(
-            has_priorities=True,
-            at_most_once=True,
-            pickles=self._pickles,
-            bounds_bytes=self._pickles,
-            zero_copy=not self._pickles,
-        )
+        return self._capabilities
 
     def _but(self, options: Options, changes: dict[str, Any]) -> Options:
         heeded = {k: v for k, v in changes.items() if k not in self._ignores}
@@ -82,12 +95,20 @@ class InlinePool(EnginePool["InlineEngine"]):
         return InlineEngine(loop, self._initializer, pickles=self._pickles)
 
 
+def _kept(error: BaseException, doing: str) -> BaseException:
+    """Keep the error of an item of a map, but for Ctrl-C, which ends the chunk."""
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    return kept(error, doing)
+
+
 class InlineCall(Call):
     """A call that the loop makes."""
 
-    __slots__ = ("begun",)
+    __slots__ = ("begun", "context")
 
     begun: bool
+    context: Context | None
 
     @property
     def has_begun(self) -> bool:
@@ -97,6 +118,8 @@ class InlineCall(Call):
 class InlineEngine(LocalEngine):
     """Makes one call in each turn of the event loop."""
 
+    chunk_options = MappingProxyType({"note": _kept})
+
     def __init__(
         self, loop: Loop, initializer: Initializer | None, *, pickles: bool
     ) -> None:
@@ -104,6 +127,8 @@ class InlineEngine(LocalEngine):
         self._make = _call_with_copies if pickles else _call
         self._pending = Pending()
         self._is_due = False  # whether a turn will come
+        self._open = loop.open_to_interrupts(_made)
+        self._interrupted = False
 
     @property
     def width(self) -> int:
@@ -117,7 +142,7 @@ class InlineEngine(LocalEngine):
         options: Options,
     ) -> Call:
         call = InlineCall(self._new_number(), function, args, kwargs, options)
-        call.begun = False
+        call.begun, call.context = False, copy_context()
         self.open[call] = None
         self._pending.push(call)
         self._go_on()
@@ -127,7 +152,7 @@ class InlineEngine(LocalEngine):
         if call.done:
             return
         call.done = True
-        if not (call.has_begun or self.closed):
+        if not (call.has_begun or call.away):
             self._pending.forget()
         self._fail(call, error)
 
@@ -140,22 +165,54 @@ class InlineEngine(LocalEngine):
 
     def _turn(self) -> None:
         self._is_due = False
-        if not (self._pending and self._initialize()):
+        if not self._pending:
+            return
+        if not self._initialize():
+            self._tell_of_interrupt()
             return
         call = self._pending.take()
         assert isinstance(call, InlineCall)  # there are no others
         call.begun = True
+        context, call.context = call.context, None
+        assert context is not None  # it begins once
         try:
-            self._take(call, self._make(call))
+            self._take(call, self._make_openly(context, call))
         finally:
+            del call, context  # a traceback has this frame, too
             self._go_on()
+            self._tell_of_interrupt()
+
+    def _make_openly(self, context: Context, call: Call) -> Outcome:
+        """Make a call that Ctrl-C may end, which it does not with the loop's own."""
+        try:
+            with not_of_this_task():
+                # Not a partial function, which would keep the call.
+                outcome = self._open(lambda: context.run(self._make, call))  # noqa: F821
+        except KeyboardInterrupt as error:
+            outcome = Outcome(error=error)
+        self._note_interrupt(outcome.error)
+        try:
+            return outcome
+        finally:
+            del call, outcome  # a traceback has this frame, too
+
+    def _note_interrupt(self, error: BaseException | None) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            self._interrupted = current_thread() is main_thread()
+
+    def _tell_of_interrupt(self) -> None:
+        """Have the program end by the KeyboardInterrupt that ended a task."""
+        if self._interrupted:
+            self._interrupted = False
+            self.loop.interrupt()
 
     def _initialize(self) -> bool:
         """Call the initializer; False if it raised."""
         if self._initializer is not None:
             function, args = self._initializer
             self._initializer = None
-            error = make_call(function, args, NO_KWARGS).error
+            error = self._open(lambda: make_call(function, args, NO_KWARGS)).error
+            self._note_interrupt(error)
             if error is not None:
                 self._break("the initializer raised", error)
         return self.broken is None
@@ -169,7 +226,8 @@ class InlineEngine(LocalEngine):
 
     def end_all(self) -> None:
         """Begin no more calls."""
-        self._pending.clear()
+        for call in self._pending.clear():
+            call.away = True
 
     def statistics(self) -> PoolStatistics:
         pending, busy = len(self._pending), len(self.open) > len(self._pending)
@@ -184,9 +242,16 @@ class InlineEngine(LocalEngine):
         )
 
 
+def _made(make: Callable[[], Outcome]) -> Outcome:
+    return make()
+
+
 def _call(call: Call) -> Outcome:
     """Make a call with the arguments that there are."""
-    return make_call(call.function, plain_args(call.args), call.kwargs)
+    try:
+        return make_call(*work_of(call.function, call.args, call.kwargs))
+    finally:
+        del call  # a traceback has this frame, too
 
 
 def _call_with_copies(call: Call) -> Outcome:
@@ -194,14 +259,21 @@ def _call_with_copies(call: Call) -> Outcome:
     what = call.function, call.args, call.kwargs
     try:
         pickled = b"".join(dumps_large(what))
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:  # noqa: BLE001 - whatever a class of the user's raises
         return Outcome(error=cannot_send(call.name, what, error))
     try:
-        function, args, kwargs = loads(pickled)
+        copies = loads(pickled)
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:  # noqa: BLE001
         return Outcome(error=error_of(describe(error, "load"), call.name))
-    outcome = make_call(function, args, kwargs)
-    return outcome if outcome.error else _copied(call, outcome.value, len(pickled))
+    outcome = make_call(*copies)
+    try:
+        return outcome if outcome.error else _copied(call, outcome.value, len(pickled))
+    finally:
+        del call, what, copies, outcome  # a traceback has this frame, too
 
 
 def _copied(call: Call, value: Any, weight: int) -> Outcome:
@@ -209,12 +281,16 @@ def _copied(call: Call, value: Any, weight: int) -> Outcome:
     is_chunk = isinstance(value, ChunkResult)
     try:
         pickled = b"".join(dumps_large(value.values if is_chunk else value))
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:  # noqa: BLE001
         if is_chunk:
             return _copied(call, value.salvage(), weight)
         return Outcome(error=error_of(describe(error, "pickle"), call.name))
     try:
         copy = loads(pickled)
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:  # noqa: BLE001
         return Outcome(error=cannot_load(call.name, error))
     if is_chunk:

@@ -44,7 +44,7 @@ from aioipc.errors import (
     UnsupportedOperation,
     WorkerCrashed,
 )
-from aioipc.testing.gates import Gate, wait_at
+from aioipc.testing.gates import Gate, Visit, wait_at
 
 __all__ = ["PoolContract", "PoolReport", "check_pool"]
 
@@ -134,7 +134,10 @@ class PoolContract:
         assert await pool.run(abs, -1) == 1
 
     async def test_what_would_steer_the_caller_comes_wrapped(self, pool: Pool) -> None:
-        for kind in (StopIteration, KeyboardInterrupt, SystemExit, TaskCancelled):
+        kinds: list[type[BaseException]] = [StopIteration, SystemExit, TaskCancelled]
+        if pool.capabilities.concurrent:  # else it is the program's own, by Ctrl-C
+            kinds.append(KeyboardInterrupt)
+        for kind in kinds:
             with _raises(RuntimeError) as caught:
                 await pool.run(_raise, kind)
             assert kind.__name__ in str(caught[0])
@@ -254,6 +257,24 @@ class PoolContract:
                 with _raises(TimeoutError):
                     await pool.options(timeout=SOON).run(wait_at, gate.address)
         assert await pool.options(timeout=PATIENCE).run(abs, -1) == 1
+
+    @needs("concurrent")
+    async def test_a_task_cancelled_before_it_began_never_runs(
+        self, pool: Pool
+    ) -> None:
+        async with Gate() as gate:
+            busy, visits = await _busy(pool, gate)
+            late = [pool.submit(wait_at, gate.address, "late") for _ in range(2)]
+            assert [task.cancel() for task in late] == [True, True]
+            after = [pool.submit(wait_at, gate.address, "after") for _ in range(2)]
+            for visit in visits:
+                await visit.let_go()
+            for _ in after:
+                visit = await gate.visit()
+                assert visit.name == "after", "a cancelled task has begun"
+                await visit.let_go()
+            for task in (*busy, *after):
+                assert await task == "go"
 
     # Maps
 
@@ -433,6 +454,24 @@ class PoolContract:
                 await visit.let_go()
             await visit.end()
 
+    @needs("concurrent")
+    async def test_a_task_that_a_close_has_failed_never_begins(
+        self, pool: Pool
+    ) -> None:
+        async with Gate() as gate:
+            _, visits = await _busy(pool, gate)
+            late = pool.submit(wait_at, gate.address, "late")
+            await pool.aclose(grace=0)
+            with _raises(TaskCancelled):
+                await late
+            for visit in visits:
+                if not pool.capabilities.can_kill_running:
+                    await visit.let_go()
+                await visit.end()
+            with anyio.move_on_after(SOON):  # a right one passes, however slow it is
+                await gate.visit()
+                raise AssertionError("a task has begun that the close had failed")
+
     async def test_a_closed_pool_refuses(self, pool: Pool) -> None:
         await pool.aclose()
         await pool.aclose()
@@ -473,6 +512,12 @@ async def _count(count: int) -> AsyncIterator[int]:
 
 async def _hold(pool: Pool, gate: Gate) -> None:
     await pool.run(wait_at, gate.address)
+
+
+async def _busy(pool: Pool, gate: Gate) -> tuple[list[Any], list[Visit]]:
+    """Have both workers wait at the gate."""
+    tasks = [pool.submit(wait_at, gate.address, "busy") for _ in range(2)]
+    return tasks, [await gate.visit() for _ in tasks]
 
 
 async def _cancelled_run(pool: Pool, gate: Gate) -> Any:

@@ -1,11 +1,12 @@
 """The little that the bridge asks of an event loop: asyncio, uvloop or trio."""
 
 import asyncio
+import signal
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from aioipc.errors import EventLoopError
@@ -14,6 +15,9 @@ from aioipc.transport.waiters import DirectFuture, TrioWaiter, Waiter
 
 if TYPE_CHECKING:
     import trio.lowlevel
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 __all__ = [
     "NOWHERE",
@@ -99,6 +103,14 @@ class Loop(ABC):
     @abstractmethod
     def waiter(self) -> Waiter:
         """Return something for the current task to wait for."""
+
+    def open_to_interrupts(self, function: Callable[[A], B]) -> Callable[[A], B]:
+        """Return a function that Ctrl-C may end, also in a callback of the loop."""
+        return function
+
+    def interrupt(self) -> None:
+        """End the program by KeyboardInterrupt; from a callback in the main thread."""
+        raise KeyboardInterrupt
 
 
 class AsyncioLoop(Loop):
@@ -217,6 +229,17 @@ class TrioLoop(Loop):
 
     def waiter(self) -> Waiter:
         return TrioWaiter()
+
+    def open_to_interrupts(self, function: Callable[[A], B]) -> Callable[[A], B]:
+        @self._trio.lowlevel.disable_ki_protection
+        def call(argument: A) -> B:
+            return function(argument)
+
+        return call
+
+    def interrupt(self) -> None:
+        # A callback must not raise, but is protected: trio raises it in the main task.
+        signal.raise_signal(signal.SIGINT)
 
 
 class _Nowhere(Loop):

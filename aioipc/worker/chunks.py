@@ -1,7 +1,7 @@
 """Several items of a map in one task, each with an outcome of its own."""
 
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import starmap
 from time import perf_counter
@@ -11,7 +11,7 @@ from aioipc.memory.bulky import is_bulky, wrapper
 from aioipc.worker.failures import Failure, describe
 from aioipc.worker.interrupts import Interrupted
 
-__all__ = ["ChunkResult", "Note", "call_each", "call_each_row"]
+__all__ = ["ChunkResult", "Note", "call_each", "call_each_row", "each_of"]
 
 
 Note = Callable[[BaseException, str], Any]
@@ -62,7 +62,7 @@ def call_each(
     :param go_on: whether to call it with the items behind one that failed
     :param note: what is kept of an error
     """
-    return _each_of(partial(map, function), items, go_on, note)
+    return each_of(partial(map, function), items, go_on=go_on, note=note)
 
 
 def call_each_row(
@@ -75,20 +75,25 @@ def call_each_row(
 
     Large ones in rows are not pickled either: see `aioipc.pool.task.Call`.
     """
-    return _each_of(partial(starmap, function), rows, go_on, note)
+    return each_of(partial(starmap, function), rows, go_on=go_on, note=note)
 
 
-def _each_of(
+def each_of(
     calls: Callable[[Iterable[Any]], Iterable[Any]],
-    items: tuple[Any, ...],
+    items: Sequence[Any],
+    *,
     go_on: bool,
     note: Note,
 ) -> ChunkResult:
+    """Do the same by an iterator over calls.
+
+    :param items: may be a list, and is cleared by who does not want the rest any more
+    """
     began = perf_counter()
     values: list[Any] = []
     failures: dict[int, Failure | BaseException] = {}
+    rest = iter(items)
     while len(values) < len(items):
-        rest: Iterable[Any] = items[len(values) :] if values else items
         try:
             # What was appended before an error stays.
             values.extend(calls(rest))
@@ -101,4 +106,8 @@ def _each_of(
             if not go_on:
                 break
             values.append(None)
-    return ChunkResult(perf_counter() - began, values, failures)
+    try:
+        return ChunkResult(perf_counter() - began, values, failures)
+    finally:
+        # The frames of a traceback know those that called them, this one as well.
+        del calls, items, rest, values, failures
