@@ -337,6 +337,9 @@ async def test_a_task_that_kills_every_worker(cluster) -> None:
         with pytest.raises(WorkerCrashed, match=r"task die: .* on 4 "):
             await pool.run(dask_tasks.die)
         assert pool.statistics().crashes == 1
+        with pytest.raises(WorkerCrashed, match="task die"):
+            await pool.options(retries=1).run(dask_tasks.die)
+        assert pool.statistics().crashes == 3
         assert await pool.run(abs, -1) == 1
 
 

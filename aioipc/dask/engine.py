@@ -369,7 +369,12 @@ class DaskEngine(Engine):
             self._lose()
         elif isinstance(error, KilledWorker):
             self._crashes += 1
-            self._fail(call, _crash(call, str(error), error))
+            if call.tries > call.options.retries:
+                self._fail(call, _crash(call, str(error), error))
+            else:
+                call.begun = call.is_sent = False
+                call.future = None
+                self._pending.push(call)
         elif isinstance(error, CancelledError):
             self._fail(call, _crash(call, f"it was lost: {text_of(error)}", error))
         else:
