@@ -406,6 +406,14 @@ async def test_an_initializer_that_raises(cluster) -> None:
     with pytest.raises(WorkerStartError, match=r"LookupError: .*mine"):
         async with pool:
             pass
+    async with DaskPool(cluster) as other:  # which a worker that starts is not lost to
+        await other._engine._client.wait_for_workers(3)
+        async with Gate() as gate:
+            call = other.submit(wait_at, gate.address)
+            await (await gate.visit()).let_die()
+            await (await gate.visit()).let_go()
+            assert await call == "go"
+        await other._engine._client.wait_for_workers(3)
 
 
 # Without it

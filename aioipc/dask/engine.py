@@ -425,7 +425,7 @@ class DaskEngine(Engine):
         try:
             client = await self._home.open()
             if self._initialize is not None:
-                await client.register_plugin(self._initialize, name=self._topic)
+                await self._register(client, self._initialize)
         except Exception as error:  # noqa: BLE001 - whatever Dask raises
             self._break(error)
             return
@@ -441,6 +441,14 @@ class DaskEngine(Engine):
             self._lose()
         finally:
             self._alarm.release()
+
+    async def _register(self, client: Any, initialize: Initialize) -> None:
+        try:
+            await client.register_plugin(initialize, name=self._topic)
+        except BaseException:
+            # Dask keeps it all the same, and no worker that comes later could start.
+            await client.unregister_worker_plugin(self._topic)
+            raise
 
     def _break(self, error: Exception) -> None:
         said = f"can't reach Dask, {self._home}: {type(error).__name__}: {error}"
