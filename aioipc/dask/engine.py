@@ -55,6 +55,9 @@ _BATCH_SIZE = 1 << 20
 _TRIES = 5
 """How often a call is sent whose scattered arguments were lost with a worker."""
 
+_LOOK = 1.0
+"""Seconds between two looks at whether scattered arguments are still there."""
+
 _CLOSING = 4.0
 """Seconds that client and cluster have to close, before they are left or killed."""
 
@@ -315,7 +318,7 @@ class DaskEngine(Engine):
             future.release()
             return
         try:
-            answer = await future.result()
+            answer = await self._result(call, future)
         except CancelledError:  # that of threads', not of the loop's
             if not self._may_try_again(call):
                 raise
@@ -323,6 +326,23 @@ class DaskEngine(Engine):
             self._take(call, answer)
         finally:
             future.release()
+
+    async def _result(self, call: DaskCall, future: Any) -> Answer:
+        """Wait for what came of a call, or until an argument of it is lost.
+
+        :raises CancelledError: if it is, or Dask has cancelled it
+        """
+        if call.ahead is None:
+            return await future.result()
+        # Of the loss of data Dask wakes no one, so they are looked at now and then.
+        waiting = self._spawn(future.result())
+        try:
+            while not (await asyncio.wait({waiting}, timeout=_LOOK))[0]:
+                if call.ahead.is_lost or future.status == "lost":
+                    raise CancelledError("an argument was lost with its worker")
+            return waiting.result()
+        finally:
+            waiting.cancel()
 
     def _may_try_again(self, call: DaskCall) -> bool:
         """Whether it was only its arguments that got lost, with a worker."""

@@ -54,10 +54,15 @@ class _Sent:
         self.future: Any = None
         self._one_by_one = asyncio.Lock()
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it has gone with the worker that had it."""
+        return self.future is not None and self.future.status in {"cancelled", "lost"}
+
     async def send(self, client: Any) -> Any:
         """Return Dask's future of it; send it first if it is nowhere (any more)."""
         async with self._one_by_one:
-            if self.future is None or self.future.status in {"cancelled", "lost"}:
+            if self.future is None or self.is_lost:
                 self.future = await client.scatter(pack(self.value), hash=False)
             if not self.users:
                 self.future.release()
@@ -74,6 +79,11 @@ class Ahead:
     async def futures(self) -> list[Any]:
         """Send what is not there yet; return Dask's futures of all."""
         return [await self._scattering.send(sent) for sent in self._sent]
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether one of them is not there any more."""
+        return any(sent.is_lost for sent in self._sent)
 
     def let_go(self) -> None:
         """Have it forgotten, unless other calls have it."""
