@@ -19,10 +19,17 @@ if TYPE_CHECKING:
 
     from benchmarks.harness import Case, Verdict
 
-SUITES = ("bridge", "broker", "pool", "latency", "arrays", "growth")
+SUITES = ("bridge", "broker", "pool", "latency", "arrays", "growth", "cluster")
 RESULTS = Path(__file__).parent / "results"
 ROUNDS = 9
-FEWER_ROUNDS = {"broker": 7, "pool": 4, "latency": 4, "arrays": 3, "growth": 3}
+FEWER_ROUNDS = {
+    "broker": 7,
+    "pool": 4,
+    "latency": 4,
+    "arrays": 3,
+    "growth": 3,
+    "cluster": 3,
+}
 WIDTH = 100
 
 Chosen = dict[str, list["Case"]]

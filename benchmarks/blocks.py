@@ -120,6 +120,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "targets": targets,
     "messages": tables.all_messages,
     "broker": tables.broker,
+    "cluster": tables.cluster,
     "latency": tables.latency,
     "calls": tables.all_calls,
     "speed-up": tables.speed_up,

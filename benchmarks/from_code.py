@@ -12,6 +12,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import aioipc
+from aioipc.dask import DaskPool
 from aioipc.testing import InlinePool
 from benchmarks.figures import Results, table
 
@@ -22,6 +23,7 @@ POOLS: dict[str, Callable[[], Any]] = {
     "`WorkerPool`": aioipc.WorkerPool,
     "`ThreadPool`": aioipc.ThreadPool,
     "`InlinePool`": InlinePool,
+    "`DaskPool`": DaskPool,
 }
 
 

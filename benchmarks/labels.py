@@ -92,3 +92,10 @@ STREAMS = {
     "ProcessPoolExecutor.map": "`ProcessPoolExecutor.map`",
     "mpire's imap": "mpire's `imap`",
 }
+
+CLUSTER = {
+    "cluster, one call at a time": "one call at a time",
+    "cluster, 2,000 calls at once": "many calls at once, each",
+    "cluster, map of 2,000 cheap items": "a map of cheap items, each",
+    "cluster, 100 MB array in": "an array of 100 MB, summed up there",
+}

@@ -17,6 +17,7 @@ from benchmarks.labels import (
     ARRAYS,
     BROKER,
     CARRIERS,
+    CLUSTER,
     COUNTS,
     LAGS,
     LOOPS,
@@ -68,6 +69,20 @@ def _beside_queue(results: Results, case: str, name: str) -> str:
     time = _time_or_none(results, case, name)
     ratio = results.ratio(case, QUEUE, name)
     return f"{time} ({times(ratio)})" if ratio and name != QUEUE else time
+
+
+def cluster(results: Results) -> str:
+    """What a call costs on a cluster, with the pool and without."""
+    headings = ["", "`DaskPool`", "Dask's client", "`WorkerPool`", "pool / client"]
+    rows: list[list[str]] = []
+    for case, label in CLUSTER.items():
+        kind = ".map" if " map " in case else ""
+        ours, theirs = f"DaskPool{kind}", f"Client{kind}" if kind else "Dask on asyncio"
+        ours = ours if kind else f"{ours} on asyncio"
+        times_ = [_time_or_none(results, case, it) for it in (ours, theirs, OURS)]
+        ratio = results.ratio(case, ours, theirs)
+        rows.append([label, *times_, cell(ratio) if times_[1] else ""])
+    return table(headings, rows)
 
 
 def latency(results: Results) -> str:

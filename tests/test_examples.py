@@ -75,6 +75,11 @@ def test_priority_pipeline() -> None:
     ]
 
 
+@pytest.mark.cluster
+def test_cluster() -> None:
+    assert run("cluster.py") == ["on processes: 589", "on a cluster: 589"]
+
+
 def test_remote_workers() -> None:
     *lines, last = run("remote_workers.py")
     assert last == "1 refused"

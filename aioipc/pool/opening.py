@@ -62,12 +62,5 @@ def open_pool(
 def _dask_pool(address: str, options: Mapping[str, Any]) -> Pool:
     if not address:
         raise ValueError(f"{_DASK} must be followed by the scheduler's host:port")
-    try:
-        home = import_module("aioipc.dask")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"a pool at {_DASK}{address} needs Dask's distributed, which the extra "
-            f"'dask' brings: pip install 'aioipc[dask]' ({error})",
-            name=error.name,
-        ) from error
+    home = import_module("aioipc.dask")  # or it says what is to be installed
     return home.DaskPool(f"tcp://{address}", **options)

@@ -21,8 +21,11 @@ Key = TypeVar("Key")
 PATIENCE = 3.0
 """Seconds that what is left has to go away."""
 
-# Helpers that others start once and keep: trio's and anyio's idle threads.
-_THREADS_OF_OTHERS = ("Trio thread", "AnyIO worker thread", "asyncio_")
+# Helpers that others start once and keep: idle threads of trio's, anyio's and Dask's.
+_THREADS_OF_OTHERS = (
+    *("Trio thread", "AnyIO worker thread", "asyncio_"),
+    *("Dask-Offload", "TCP-Executor"),
+)
 
 
 class LeakError(AssertionError):

@@ -1,0 +1,128 @@
+"""Where the cluster is: at an address, somebody's client or cluster, or on our own."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import distributed
+from distributed import Client, LocalCluster
+from distributed.deploy.cluster import Cluster
+
+__all__ = ["Home", "Initialize", "Where"]
+
+_HASTE = 0.2
+"""Seconds that a worker has to end by itself when there is no time."""
+
+Where = str | Client | Cluster | None
+"""An address, an asynchronous client, a cluster, or None for a new one."""
+
+
+class Initialize(distributed.WorkerPlugin):
+    """Calls an initializer in each worker, those that come later as well."""
+
+    def __init__(self, function: Callable[..., object], args: tuple[Any, ...]) -> None:
+        self._function = function
+        self._args = args
+
+    def setup(self, worker: object) -> None:  # noqa: ARG002 - Dask's signature
+        self._function(*self._args)
+
+
+class Home:
+    """A way to a cluster, for one pool on one run of a loop.
+
+    :param where: it is
+    :param processes: that a new one has
+    :param seconds: that it may take to connect
+    :ivar cluster: if it is a new one
+    :ivar is_in_haste: whether tasks that still run are to be killed with their workers
+    """
+
+    def __init__(self, where: Where, processes: int, seconds: float) -> None:
+        self._where = where
+        self._processes = processes
+        self._seconds = seconds
+        self.cluster: Any = None
+        self.client: Any = None
+        self.is_in_haste = False
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the cluster is the pool's."""
+        return self._where is None
+
+    def __str__(self) -> str:
+        if self._where is None:
+            return "its own cluster"
+        if isinstance(self._where, Client):
+            scheduler: Any = self._where.scheduler
+            return str(scheduler.address if scheduler else "no cluster")
+        address = self._where
+        return str(getattr(address, "scheduler_address", address))
+
+    async def open(self) -> Any:
+        """Return a client that is connected.
+
+        :raises Exception: if that is impossible
+        """
+        where: Any = self._where
+        if isinstance(where, Client):
+            if not where.asynchronous:
+                raise TypeError("a DaskPool needs a Client(..., asynchronous=True)")
+            self.client = await where
+            return self.client
+        if where is None:
+            self.cluster = LocalCluster(
+                n_workers=self._processes,
+                threads_per_worker=1,
+                # None is the fixed port of a dashboard, even where there is none.
+                scheduler_kwargs={
+                    "dashboard": False,
+                    "dashboard_address": "127.0.0.1:0",
+                },
+                asynchronous=True,
+            )
+            await self.cluster
+        address = str(self) if self.cluster is None else self.cluster.scheduler_address
+        security = getattr(
+            where if self.cluster is None else self.cluster, "security", None
+        )
+        self.client = Client(
+            address,
+            asynchronous=True,
+            set_as_default=False,
+            timeout=self._seconds,
+            security=security,
+        )
+        await self.client
+        return self.client
+
+    async def close(self) -> None:
+        """Leave what is another's; end what is the pool's."""
+        if self.is_in_haste and self.cluster is not None:
+            nannies = self.cluster.workers.values()
+            await asyncio.gather(
+                *(nanny.close(timeout=_HASTE) for nanny in nannies),
+                return_exceptions=True,
+            )
+        if self.client is not None and self.client is not self._where:
+            await self.client.close()
+        if self.cluster is not None:
+            await self.cluster.close()
+
+    def grow(self, processes: int) -> None:
+        """Start the processes of the pool's own cluster that are missing."""
+        self._processes = max(self._processes, processes)
+        if self.cluster is not None:
+            self.cluster.scale(self._processes)
+
+    def kill(self) -> None:
+        """End the processes of the pool's own cluster that are left, at once."""
+        if self.cluster is not None:
+            for nanny in self.cluster.workers.values():
+                if nanny.pid is not None:
+                    with suppress(ProcessLookupError):
+                        os.kill(nanny.pid, signal.SIGKILL)

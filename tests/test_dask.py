@@ -1,0 +1,531 @@
+"""`DaskPool`, on a cluster that is a program of its own; and where it has its own."""
+
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import dask_tasks
+import numpy as np
+import pytest
+from distributed import Client
+
+import aioipc
+from aioipc import WorkerCrashed, WorkerStartError
+from aioipc.dask import DaskPool
+from aioipc.testing import PoolContract
+from aioipc.testing.gates import Gate, wait_at
+
+pytestmark = pytest.mark.cluster
+
+PROGRAM = Path(__file__).parent / "dask_cluster.py"
+LOOPS = [
+    pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+    pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
+]
+
+
+@pytest.fixture(params=LOOPS)
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def nothing_blocks() -> None:
+    """Dask's client reads files and resolves names in its loop."""
+
+
+class Program:
+    """A cluster that is a program of its own.
+
+    :ivar address: of its scheduler
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, PROGRAM, str(workers)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout
+        self.address = self._process.stdout.readline().strip()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self.end()
+
+    def end(self) -> None:
+        with self._process as process:
+            assert process.stdin
+            process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The address of a cluster of three workers, and a spare one.
+
+    Now and then Dask's nanny does not start one again that was killed.
+    """
+    program = Program(4)
+    yield program.address
+    program.end()
+
+
+@pytest.fixture
+async def pool(cluster: str):
+    async with DaskPool(cluster, 2, grace=0.2) as pool:
+        await pool._engine._client.wait_for_workers(3)  # if one was killed before
+        yield pool
+
+
+@pytest.fixture
+async def whole(cluster: str):
+    """The pool of all that the cluster has."""
+    async with DaskPool(cluster, grace=0.2) as pool:
+        await pool._engine._client.wait_for_workers(3)
+        yield pool
+
+
+class TestDaskPool(PoolContract):
+    pass
+
+
+@pytest.mark.slow
+class TestDaskPoolWithoutLimit(PoolContract):
+    @pytest.fixture
+    async def pool(self, whole):
+        return whole
+
+
+# Where it is
+
+
+async def test_a_cluster_that_is_nowhere() -> None:
+    pool = DaskPool("tcp://127.0.0.1:9", connect_timeout=0.2)
+    with pytest.raises(WorkerStartError, match=r"can't reach Dask, tcp://127.0.0.1:9"):
+        async with pool:
+            pass
+    with pytest.raises(WorkerStartError, match=r"can't reach Dask"):
+        await pool.run(abs, -1)
+
+
+def test_under_trio_it_says_that_dask_needs_asyncio(cluster) -> None:
+    async def main() -> None:
+        with pytest.raises(aioipc.EventLoopError, match="DaskPool needs asyncio"):
+            async with DaskPool(cluster):
+                pass
+
+    anyio.run(main, backend="trio")
+
+
+async def test_what_is_opened_by_its_address(cluster) -> None:
+    address = cluster.replace("tcp://", "dask://")
+    async with aioipc.open_pool(address, max_workers=1, name="far") as pool:
+        assert await pool.run(abs, -1) == 1
+        assert repr(pool) == "<DaskPool 'far' workers=1/1 running=0 pending=0>"
+
+
+async def test_calls_before_it_is_connected_wait_for_that(cluster) -> None:
+    pool = DaskPool(cluster)
+    try:
+        assert await pool.submit(abs, -1) == 1
+    finally:
+        await pool.aclose()
+
+
+async def test_a_client_of_the_users_stays_as_it_is(cluster) -> None:
+    async with Client(cluster, asynchronous=True, set_as_default=False) as client:
+        async with DaskPool(client) as pool:
+            assert await pool.run(abs, -1) == 1
+        assert client.status == "running"
+        assert not client.futures
+        assert await client.submit(abs, -2) == 2
+
+
+def test_a_client_that_blocks_is_refused(cluster) -> None:
+    async def main() -> None:
+        with pytest.raises(WorkerStartError, match="asynchronous=True"):
+            async with DaskPool(client):
+                pass
+
+    with Client(cluster, set_as_default=False) as client:
+        anyio.run(main)
+
+
+async def test_how_many_tasks_a_cluster_may_have_of_a_pool(cluster) -> None:
+    async with DaskPool(cluster, max_workers=1) as pool, Gate() as gate:
+        tasks = [pool.submit(wait_at, gate.address, str(n)) for n in range(3)]
+        for n in range(3):
+            visit = await gate.visit()
+            assert visit.name == str(n)
+            assert pool._engine._sent == 1
+            await visit.let_go()
+        assert [await task for task in tasks] == ["go"] * 3
+
+
+# Calls
+
+
+async def test_a_function_that_has_no_name_travels_by_value(pool) -> None:
+    assert await pool.run(lambda n: n + 1, 1) == 2
+    add = 3
+    assert [n async for n in pool.map(lambda n: n + add, range(3))] == [3, 4, 5]
+
+
+def test_a_function_of_the_main_module_travels_by_value(cluster) -> None:
+    code = f"""if True:
+        import asyncio
+        from aioipc.dask import DaskPool
+
+        class Pair:
+            def __init__(self, one):
+                self.one = one
+
+        def double(n):
+            return Pair(2 * n)
+
+        async def main():
+            async with DaskPool({cluster!r}) as pool:
+                print((await pool.run(double, 21)).one)
+
+        asyncio.run(main())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("42\n", "")
+
+
+async def test_what_cannot_be_loaded_there_fails_one_call(pool) -> None:
+    with pytest.raises(aioipc.DecodeError, match="nowhere to be found"):
+        await pool.run(len, dask_tasks.NotThere())
+    assert await pool.run(abs, -1) == 1
+
+
+async def test_a_large_argument_is_sent_once_and_each_task_has_a_copy(
+    pool, monkeypatch
+) -> None:
+    sent: list[object] = []
+    scatter = pool._engine._client.scatter
+
+    def counted(value: object, **options: object) -> object:
+        sent.append(value)
+        return scatter(value, **options)
+
+    monkeypatch.setattr(pool._engine._client, "scatter", counted)
+    large = np.zeros(1 << 18)
+    calls = [pool.submit(dask_tasks.set_first, large, n) for n in range(10)]
+    assert [await call for call in calls] == [0] * 10
+    assert len(sent) == 1
+    sent.clear()
+    rows = [(large, 1)] * 10
+    assert [n async for n in pool.starmap(dask_tasks.set_first, rows)] == [0] * 10
+    assert len(sent) == 1
+    assert large[0] == 0
+    await pool._engine.until(lambda: not len(pool._engine._scattering))
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, np.frombuffer])
+async def test_large_data_arrive_as_what_they_were(pool, kind) -> None:
+    data = kind(bytes(range(256)) * 8192)
+    for got in (
+        await pool.run(dask_tasks.same, data),
+        await anext(aiter(pool.map(dask_tasks.same, [data]))),
+    ):
+        assert type(got) is type(data)
+        assert bytes(got) == bytes(data)
+    got = await pool.run(np.ones, 1 << 18)
+    got[0] = 2  # it is the caller's own
+
+
+async def test_a_large_pickle_goes_past_the_scheduler(pool) -> None:
+    many = [float(n) for n in range(200_000)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert await pool.run(sum, many) == sum(many)
+
+
+async def test_a_map_has_only_its_window_on_the_scheduler(pool) -> None:
+    most = 0
+    async with pool.map(dask_tasks.square, range(1_000_000)) as results:
+        async for result in results:
+            most = max(most, len(pool._engine.open))
+            if result > 10_000**2:
+                break
+    assert 0 < most <= 16  # chunks, eight for each worker
+    assert await pool.run(abs, -1) == 1
+
+
+# Cancels
+
+
+async def test_a_task_that_is_cancelled_before_it_begins_never_does() -> None:
+    program = Program(1)
+    async with DaskPool(program.address) as pool, Gate() as gate:
+        running = pool.submit(wait_at, gate.address)
+        visit = await gate.visit()
+        unwanted = [pool.submit(wait_at, gate.address, "unwanted") for _ in range(20)]
+        await pool._engine.until(lambda: pool._engine._sent == 21)
+        assert all(call.cancel() for call in unwanted)
+        await pool._engine.until(lambda: pool._engine._sent == 1)
+        client = pool._engine._client
+        while set((await client.run(dask_tasks.held)).values()) != {1}:
+            pass  # the worker has not heard of it yet
+        last = pool.submit(wait_at, gate.address, "last")
+        await visit.let_go()
+        visit = await gate.visit()
+        assert visit.name == "last"
+        await visit.let_go()
+        assert [await running, await last] == ["go"] * 2
+    program.end()
+
+
+async def test_a_task_that_is_abandoned_keeps_its_worker_busy(pool) -> None:
+    async with Gate() as gate:
+        call = pool.submit(wait_at, gate.address)
+        visit = await gate.visit()
+        call.cancel()
+        for n in range(20):
+            assert await pool.run(dask_tasks.square, n) == n * n
+        await visit.let_go()
+        await visit.end()
+
+
+async def test_a_handle_tells_whether_its_task_has_begun(pool) -> None:
+    shielded = pool.options(on_cancel="shield")
+    async with Gate() as gate:
+        call = shielded.submit(wait_at, gate.address)
+        assert not call.started
+        visit = await gate.visit()
+        await pool._engine.until(lambda: call.started)
+        assert "running" in repr(call)
+        assert not call.cancel()
+        await visit.let_go()
+        assert await call == "go"
+
+
+# Deaths
+
+
+async def test_a_worker_killed_in_the_middle_of_1000_tasks(whole) -> None:
+    async with Gate() as gate:
+        dying = whole.submit(wait_at, gate.address)
+        visit = await gate.visit()
+        calls = [whole.submit(dask_tasks.square, n) for n in range(1000)]
+        for call in calls[:300]:
+            await call
+        await visit.let_die()
+        await (await gate.visit()).let_go("again")
+        assert await dying == "again"
+        assert [await call for call in calls] == [n * n for n in range(1000)]
+
+
+async def test_an_argument_that_is_lost_with_its_worker_is_sent_again(pool) -> None:
+    large = np.ones(1 << 18)
+    async with Gate() as gate:
+        call = pool.submit(dask_tasks.total, large, gate.address)
+        visit = await gate.visit()
+        await visit.let_die()
+        await (await gate.visit()).let_go()
+        assert await call == 1 << 18
+
+
+@pytest.mark.slow
+async def test_a_task_that_kills_every_worker(cluster) -> None:
+    async with DaskPool(cluster) as pool:
+        with pytest.raises(WorkerCrashed, match=r"task die: .* on 4 "):
+            await pool.run(dask_tasks.die)
+        assert pool.statistics().crashes == 1
+        with pytest.raises(WorkerCrashed, match="task die"):
+            await pool.options(retries=1).run(dask_tasks.die)
+        assert pool.statistics().crashes == 3
+        assert await pool.run(abs, -1) == 1
+
+
+async def test_the_scheduler_killed_while_tasks_run() -> None:
+    program = Program(1)
+    async with DaskPool(program.address) as pool, Gate() as gate:
+        running = pool.submit(wait_at, gate.address)
+        await gate.visit()
+        pending = pool.submit(abs, -1)
+        program.kill()
+        with anyio.fail_after(10):
+            for call in (running, pending):
+                with pytest.raises(
+                    aioipc.BrokenResourceError, match="scheduler is lost"
+                ):
+                    await call
+            with pytest.raises(aioipc.BrokenResourceError, match="scheduler is lost"):
+                await pool.run(abs, -1)
+            await pool.aclose()
+
+
+@pytest.mark.slow
+async def test_the_scheduler_killed_while_nothing_is_at_work() -> None:
+    program = Program(0)
+    async with DaskPool(program.address) as pool:
+        program.kill()
+        with anyio.fail_after(10):
+            await pool._engine.until(lambda: pool._engine.refusal is not None)
+            with pytest.raises(aioipc.BrokenResourceError, match="scheduler is lost"):
+                pool.submit(abs, -1)
+            await pool.aclose()
+
+
+# A cluster of its own
+
+
+async def test_a_cluster_of_its_own_ends_with_it() -> None:
+    async with DaskPool(
+        max_workers=1, initializer=dask_tasks.remember, initargs=("ready",)
+    ) as pool:
+        assert await pool.run(dask_tasks.words) == ["ready"]
+        pool.resize(2)
+        async with Gate() as gate:
+            calls = [pool.submit(wait_at, gate.address) for _ in range(2)]
+            for visit in [await gate.visit() for _ in calls]:
+                await visit.let_go()
+            assert [await call for call in calls] == ["go"] * 2
+
+
+@pytest.mark.slow
+async def test_a_cluster_of_its_own_is_killed_when_there_is_no_time() -> None:
+    async with Gate() as gate:
+        async with DaskPool(max_workers=1) as pool:
+            call = pool.submit(wait_at, gate.address)
+            visit = await gate.visit()
+            await pool.aclose(grace=0)
+        with pytest.raises(aioipc.TaskCancelled):
+            await call
+        await visit.end()
+
+
+async def test_an_initializer_that_raises(cluster) -> None:
+    pool = DaskPool(cluster, initializer=dask_tasks.refuse, initargs=("mine",))
+    with pytest.raises(WorkerStartError, match=r"LookupError: .*mine"):
+        async with pool:
+            pass
+    async with DaskPool(cluster) as other:  # which a worker that starts is not lost to
+        await other._engine._client.wait_for_workers(3)
+        async with Gate() as gate:
+            call = other.submit(wait_at, gate.address)
+            await (await gate.visit()).let_die()
+            await (await gate.visit()).let_go()
+            assert await call == "go"
+        await other._engine._client.wait_for_workers(3)
+
+
+# Without it
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    code = """if True:
+        import sys
+        sys.modules["distributed"] = None
+        import aioipc
+        for attempt in ("import aioipc.dask", "aioipc.open_pool('dask://here:1')"):
+            try:
+                exec(attempt)
+            except ModuleNotFoundError as error:
+                print(error)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    assert all(line.endswith("pip install 'aioipc[dask]'") for line in lines)
+
+
+# What is shared
+
+
+async def test_a_queue_that_tasks_put_into_and_get_from(pool) -> None:
+    queue = pool.Queue(maxsize=2)
+    call = pool.submit(dask_tasks.put_all, queue, [("one", 1), {"two": 2}, None])
+    assert [await queue.get() for _ in range(3)] == [("one", 1), {"two": 2}, None]
+    await call
+    await queue.put(3)
+    assert await queue.qsize() == 1
+    assert await pool.run(dask_tasks.get_one, queue) == 3
+    with pytest.raises(aioipc.QueueEmpty):
+        await queue.get(timeout=0.01)
+    for n in range(2):
+        await queue.put(n)
+    with pytest.raises(aioipc.QueueFull):
+        await queue.put(2, timeout=0.01)
+    assert [await queue.get() for _ in range(2)] == [0, 1]
+
+
+async def test_what_a_cancelled_get_takes_is_for_the_next_one(pool) -> None:
+    queue = pool.Queue()
+    with anyio.move_on_after(0.05):
+        await queue.get()
+    for n in range(3):
+        await queue.put(n)
+    assert [await queue.get() for _ in range(3)] == [0, 1, 2]
+
+
+async def test_a_lock_that_a_task_holds(pool) -> None:
+    lock, inside = pool.Lock(), pool.Event()
+    async with Gate() as gate:
+        call = pool.submit(dask_tasks.hold, lock, inside, gate.address)
+        visit = await gate.visit()
+        assert await inside.is_set()
+        assert not await lock.acquire(timeout=0.01)
+        await visit.let_go()
+        await call
+    async with lock:
+        assert not await pool.run(dask_tasks.may_enter, lock)
+    assert await pool.run(dask_tasks.may_enter, lock)
+
+
+async def test_a_cancelled_acquire_has_acquired_nothing(pool) -> None:
+    lock = pool.Lock()
+    await lock.acquire()
+    with anyio.move_on_after(0.05) as scope:
+        await lock.acquire()
+    assert scope.cancelled_caught
+    await lock.release()
+    with anyio.fail_after(10):
+        await lock.acquire()
+    await lock.release()
+
+
+async def test_a_semaphore_has_so_many_permits(pool) -> None:
+    semaphore = pool.Semaphore(2)
+    assert await semaphore.acquire()
+    assert await pool.run(dask_tasks.may_enter, semaphore)
+    assert await semaphore.acquire()
+    assert not await pool.run(dask_tasks.may_enter, semaphore)
+    for _ in range(2):
+        await semaphore.release()
+    with pytest.raises(RuntimeError):
+        await semaphore.release()
+
+
+async def test_an_event_that_all_wait_for(pool) -> None:
+    event = pool.Event("of-all")
+    assert repr(event) == "<DaskEvent 'of-all'>"
+    calls = [pool.submit(dask_tasks.wait_for, event) for _ in range(2)]
+    assert not await event.wait(timeout=0.01)
+    await event.set()
+    assert await event.wait()
+    assert [await call for call in calls] == [True, True]
+    await event.clear()
+    assert not await event.is_set()
+
+
+async def test_what_is_shared_is_closed_with_the_pool(cluster) -> None:
+    async with DaskPool(cluster) as pool:
+        queue = pool.Queue()
+        await queue.put(1)
+    with pytest.raises(aioipc.ClosedResourceError):
+        await queue.get()
