@@ -369,3 +369,19 @@ def put_in_threads(jobs, told) -> None:
     is_over.set()
     for thread in threads:
         thread.join()
+
+
+def lease_around_a_task(jobs, told, may_end) -> None:
+    """Have an item on lease while a task runs in this very thread."""
+    import anyio
+
+    from aioipc.testing import InlinePool
+
+    async def main() -> None:
+        async with InlinePool() as pool:
+            with jobs.lease() as job:
+                await pool.run(abs, -1)
+                told.put(job)
+                may_end.get()
+
+    anyio.run(main)

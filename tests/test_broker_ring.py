@@ -445,7 +445,7 @@ def test_a_greeting_that_the_deadline_finds_brings_its_descriptors(
     with monkeypatch.context() as patch:
         patch.setattr(Session, "_read", lambda _: False)  # a busy loop
         remote = served.use(jobs, served.new_link())
-        while (session := session_of_or_none(served)) is None:
+        while (session := served.portal.call(session_of_or_none, served)) is None:
             pass
         assert select.select([session.fileno()], [], [], 5)[0]
         served.portal.call(session._is_late)
@@ -489,7 +489,7 @@ def test_a_put_that_may_not_be_is_not_counted(served, caplog) -> None:
     link = served.new_link()
     served.use(jobs, link).qsize()
     send(link, Kind.PUT_ALL, jobs._spec.number, 0, encode_lot([pickle.dumps(1)] * 3))
-    while session_of_or_none(served) is not None:
+    while served.portal.call(session_of_or_none, served) is not None:
         pass
     assert "does not wait" in caplog.text
     served.portal.call(jobs.join)

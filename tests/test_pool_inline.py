@@ -10,6 +10,7 @@ import traceback
 import anyio
 import anyio.lowlevel
 import pytest
+from broker_peers import lease_around_a_task
 
 import aioipc
 from aioipc import EncodeError, TaskCancelled, WorkerStartError
@@ -217,24 +218,15 @@ async def test_each_task_runs_in_a_copy_of_its_submitters_context(pool) -> None:
             group.start_soon(submit, name)
 
 
-def program(jobs, told, may_end) -> None:
-    async def main() -> None:
-        async with InlinePool() as pool:
-            with jobs.lease() as job:
-                await pool.run(abs, -1)
-                told.put(job)
-                may_end.get()
-
-    anyio.run(main)
-
-
 async def test_the_end_of_a_task_ends_no_lease_of_the_program_s() -> None:
     forkserver = multiprocessing.get_context("forkserver")  # where nothing detects us
     async with aioipc.Broker() as broker:
         jobs, told, may_end = broker.Queue(ack="manual"), broker.Queue(), broker.Queue()
         await jobs.put("job")
         process = aioipc.Process(
-            target=program, args=(jobs, told, may_end), context=forkserver
+            target=lease_around_a_task,
+            args=(jobs, told, may_end),
+            context=forkserver,
         )
         async with process:
             assert await told.get() == "job"

@@ -16,7 +16,7 @@ for each other the first leaves: they would wait for ever.
 import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from aioipc.broker.shelves import Item, Shelf
@@ -152,7 +152,7 @@ class Store:
             if self.getters or self.ahead:
                 self.match()
 
-    def put_late(self, items: Sequence[Item], *, left: bool = False) -> None:
+    def put_late(self, items: Iterable[Item], *, left: bool = False) -> None:
         """Put items into a queue without a bound or priorities.
 
         Also those that were on their way while it was shut down.
@@ -160,9 +160,10 @@ class Store:
         if self.is_dropped:
             return
         late = [*items]
+        count = len(late)
         late.reverse()
         self.shelf.push_all(late, left=left)  # which can't fail: nothing is compared
-        self.unfinished += len(items)
+        self.unfinished += count
         if self.getters or self.ahead:
             self.match()
 
