@@ -16,9 +16,6 @@ from aioipc.wire.messages import Message, MessageDecoder
 
 __all__ = ["Inbox"]
 
-_CHUNK = 1 << 16
-_BULK = 1 << 20
-
 
 class Inbox:
     """Turns what arrives into messages.
@@ -48,7 +45,10 @@ class Inbox:
         :raises ValueError: if it is garbage
         """
         try:
-            goes_on = self._read() if self.cookie else self._read_greeting()
+            if self.cookie:
+                goes_on = self._decoder.read(self._fd) > 0
+            else:
+                goes_on = self._read_greeting()
         except BlockingIOError:
             goes_on = True
         except ConnectionError:
@@ -101,17 +101,6 @@ class Inbox:
         self._ring = None
         for fd in self.take_descriptors():
             os.close(fd)
-
-    def _read(self) -> bool:
-        decoder = self._decoder
-        if decoder.room:
-            count = os.readv(self._fd, [decoder.room[:_BULK]])
-            if count:
-                decoder.filled(count)
-            return count > 0
-        data = os.read(self._fd, _CHUNK)
-        decoder.feed(data)
-        return bool(data)
 
     def _merge(self) -> None:
         """Bring what came by the socket and by the ring into one order."""

@@ -30,8 +30,6 @@ SMALL = 1 << 16
 """Bytes that are rather copied than written apart."""
 
 _NEVER = (0,)
-_CHUNK = 1 << 16
-_BULK = 1 << 20
 
 
 class Listening(Protocol):
@@ -339,14 +337,7 @@ class Link:
         with self._reading:
             decoder, descriptors = self._decoder, self.descriptors
             try:
-                if decoder.room:
-                    count = os.readv(descriptors.fd, [decoder.room[:_BULK]])
-                    if count:
-                        decoder.filled(count)
-                else:
-                    data = os.read(descriptors.fd, _CHUNK)
-                    count = len(data)
-                    decoder.feed(data)
+                count = decoder.read(descriptors.fd)
                 news = bool(decoder.messages)
                 while decoder.messages:
                     self._dispatch(*decoder.messages.popleft())

@@ -107,7 +107,40 @@ class _BrokerPrimitive(Bridged):
             raise EventLoopError("a lock of a broker is used outside of its loop")
 
 
-class BrokerLock(_BrokerPrimitive):
+class _BrokerAcquirable(_BrokerPrimitive):
+    """Something to acquire that lives here."""
+
+    def __init__(self, loop: Loop, spec: Spec, core: Lock | Semaphore) -> None:
+        super().__init__(loop, spec, core)
+        self._acquirable = core
+
+    async def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+        """Acquire it; return whether that was possible.
+
+        :param timeout: seconds to wait at most, for ever if None
+        :raises ClosedResourceError: if the broker is closed, now or meanwhile
+        """
+        self._require_open()
+        if self._acquirable.acquire_nowait(COORDINATOR):
+            return await _or_undo(self.release)
+        if not block or (timeout is not None and timeout <= 0):
+            await anyio.lowlevel.checkpoint()
+            return False
+        return await self._wait(self._acquirable.acquire, self.release, timeout)
+
+    def release(self) -> None:
+        """Release it."""
+        raise NotImplementedError
+
+    async def __aenter__(self) -> bool:
+        return await self.acquire()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if not self._closed:
+            self.release()
+
+
+class BrokerLock(_BrokerAcquirable):
     """A lock that lives here; in a worker it is a `RemoteLock`, which blocks.
 
     Anyone may release it, as with `multiprocessing.Lock`. It passes on when the worker
@@ -118,20 +151,6 @@ class BrokerLock(_BrokerPrimitive):
         super().__init__(loop, spec, core)
         self._core = core
         self._service = LockService(spec.number, core)
-
-    async def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
-        """Acquire the lock; return whether that was possible.
-
-        :param timeout: seconds to wait at most, for ever if None
-        :raises ClosedResourceError: if the broker is closed, now or meanwhile
-        """
-        self._require_open()
-        if self._core.acquire_nowait(COORDINATOR):
-            return await _or_undo(self._core.release)
-        if not block or (timeout is not None and timeout <= 0):
-            await anyio.lowlevel.checkpoint()
-            return False
-        return await self._wait(self._core.acquire, self._core.release, timeout)
 
     def release(self) -> None:
         """Release the lock.
@@ -150,19 +169,12 @@ class BrokerLock(_BrokerPrimitive):
         """What a worker gets: it blocks."""
         return rebuild(RemoteLock, self._spec)
 
-    async def __aenter__(self) -> bool:
-        return await self.acquire()
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        if not self._closed:
-            self.release()
-
     def __repr__(self) -> str:
         state = f"held by {self._core.holder}" if self._core.is_locked else "unlocked"
         return f"<BrokerLock {state}, {len(self._core.waiting)} waiting>"
 
 
-class BrokerSemaphore(_BrokerPrimitive):
+class BrokerSemaphore(_BrokerAcquirable):
     """A semaphore that lives here; in a worker it is a `RemoteSemaphore`.
 
     What a worker has acquired, and not released, is released when it dies.
@@ -172,20 +184,6 @@ class BrokerSemaphore(_BrokerPrimitive):
         super().__init__(loop, spec, core)
         self._semaphore = core
         self._service = SemaphoreService(spec.number, core)
-
-    async def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
-        """Acquire a permit; return whether that was possible.
-
-        :param timeout: seconds to wait at most, for ever if None
-        :raises ClosedResourceError: if the broker is closed, now or meanwhile
-        """
-        self._require_open()
-        if self._semaphore.acquire_nowait(COORDINATOR):
-            return await _or_undo(self.release)
-        if not block or (timeout is not None and timeout <= 0):
-            await anyio.lowlevel.checkpoint()
-            return False
-        return await self._wait(self._semaphore.acquire, self.release, timeout)
 
     def release(self, n: int = 1) -> None:
         """Give back permits, or add some."""
@@ -204,13 +202,6 @@ class BrokerSemaphore(_BrokerPrimitive):
     def sync(self) -> RemoteSemaphore:
         """What a worker gets: it blocks."""
         return rebuild(RemoteSemaphore, self._spec)
-
-    async def __aenter__(self) -> bool:
-        return await self.acquire()
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        if not self._closed:
-            self.release()
 
     def __repr__(self) -> str:
         core = self._semaphore

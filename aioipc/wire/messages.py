@@ -6,6 +6,7 @@ for the length of one.
 """
 
 import io
+import os
 import struct
 from collections import deque
 
@@ -22,6 +23,8 @@ __all__ = [
 COOKIE_SIZE = 8
 """Bytes of the secret that each message begins with."""
 
+_CHUNK = 1 << 16  # bytes of one read, where a message may begin,
+_BULK = 1 << 20  # ... and within one
 MAX_BODY = 1 << 36
 """Bytes: the longest body that is believed, 64 GiB."""
 
@@ -85,6 +88,20 @@ class MessageDecoder:
             self.room = memoryview(b"")
             message = self._kind, self._number, self._tag, body.getvalue()
             self.messages.append(message)
+
+    def read(self, fd: int) -> int:
+        """Take in what a descriptor has now; return how many bytes, 0 at its end.
+
+        :raises OSError: as `os.read` does
+        """
+        if self.room:
+            count = os.readv(fd, [self.room[:_BULK]])
+            if count:
+                self.filled(count)
+            return count
+        data = os.read(fd, _CHUNK)
+        self.feed(data)
+        return len(data)
 
     def feed(self, data: bytes) -> None:
         """Take in bytes that arrived, of any length."""

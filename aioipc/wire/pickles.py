@@ -120,11 +120,10 @@ class Pickler:
     :param most: bytes in several pieces, or TooLarge is raised; for who joins them
     """
 
-    __slots__ = ("_is_usual", "_new", "_pieces", "_reducers", "_spare")
+    __slots__ = ("_new", "_pieces", "_reducers", "_spare")
 
     def __init__(self, new: NewPickler = new_pickler, most: float = math.inf) -> None:
         self._new = new
-        self._is_usual = new is new_pickler
         self._pieces = _FewPieces(most)
         self._reducers = len(_registered) + len(_by_copyreg)
         self._spare: pickle.Pickler | None = new(self._pieces)
@@ -134,8 +133,6 @@ class Pickler:
 
         :raises TooLarge: if it would keep the caller for longer than about 1 ms
         """
-        if self._is_usual and is_plain(obj):
-            return pickle.dumps(obj)
         pickler, self._spare = self._spare, None
         if pickler is None:  # we're inside a __reduce__ that pickles by itself
             return Pickler(self._new, self._pieces.most).dumps(obj)
