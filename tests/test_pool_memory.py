@@ -274,6 +274,18 @@ async def test_arguments_of_what_can_not_be_loaded_are_free(pool, monkeypatch) -
     await nothing_is_in_use(pool)
 
 
+async def test_arguments_are_free_where_tracebacks_are_pickled() -> None:
+    async with aioipc.WorkerPool(
+        1, mp_context="forkserver", initializer=tasks.have_tracebacks_pickled
+    ) as pool:
+        for _ in range(2):
+            with pytest.raises(aioipc.DecodeError):
+                await pool.run(tasks.LoadsNot(), np.zeros(MB))
+            with pytest.raises(LookupError):
+                await pool.run(tasks.refuse, np.zeros(MB))
+        await nothing_is_in_use(pool)
+
+
 async def test_an_interrupt_waits_for_a_fork_to_have_copied(begun) -> None:
     async with aioipc.WorkerPool(1, mp_context="forkserver", grace=30) as pool:
         pid = await pool.run(tasks.pid)

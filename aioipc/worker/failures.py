@@ -6,8 +6,10 @@ its type, its `args` and its attributes arrive even if it can't be rebuilt by it
 Where they can't be pickled either, there is still its text.
 """
 
+import io
 import pickle
 import traceback
+from types import TracebackType
 from typing import Any, NamedTuple
 
 from aioipc.worker.interrupts import Interrupted
@@ -86,7 +88,7 @@ def _pickle(error: BaseException) -> bytes | None:
     """Return a pickle that is known to load, or None."""
     for form in (error, _Parts(error)):
         try:
-            pickled = pickle.dumps(form)
+            pickled = _dumps(form)
             copy = pickle.loads(pickled)
             # Not by `==`, which may be the user's own: an array has no truth.
             if type(copy) is type(error) and (
@@ -98,6 +100,23 @@ def _pickle(error: BaseException) -> bytes | None:
         except BaseException:  # noqa: BLE001, S112 - whatever a user's class raises
             continue
     return None
+
+
+def _dumps(value: object) -> bytes:
+    stream = io.BytesIO()
+    _Pickler(stream).dump(value)
+    return stream.getvalue()
+
+
+class _Pickler(pickle.Pickler):
+    """Leaves tracebacks out, where something has taught pickle to take them.
+
+    Dask does, by tblib. What is loaded from that is a cycle that has the frame which
+    loads it, and so the arguments of the task, until the next collection.
+    """
+
+    def reducer_override(self, obj: Any) -> Any:
+        return (type(None), ()) if type(obj) is TracebackType else NotImplemented
 
 
 class _Parts:
