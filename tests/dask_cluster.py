@@ -2,7 +2,12 @@
 
 import sys
 
+import dask
 from distributed import LocalCluster
+
+# Or a worker is given up that is not there when it is looked for, so long after its
+# death: it may just have been killed again.
+dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"})
 
 
 def main() -> None:

@@ -2,7 +2,10 @@
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from aioipc.testing.gates import Address, wait_at
 
@@ -30,7 +33,7 @@ def total(values: Any, address: Address | None = None) -> int:
     """Return a sum; at a gate if there is one."""
     if address is not None:
         wait_at(address, str(os.getpid()))
-    return int(values.sum())
+    return int(np.sum(values))
 
 
 WORDS: list[str] = []
@@ -46,6 +49,11 @@ def words() -> list[str]:
 
 def refuse(word: str) -> None:
     raise LookupError(word)
+
+
+def refuse_if_there_was_one(path: str) -> None:
+    """Raise in all processes but the first."""
+    Path(path).touch(exist_ok=False)
 
 
 def same(value: Any) -> Any:

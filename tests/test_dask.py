@@ -5,8 +5,10 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
+import dask
 import dask_tasks
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from distributed import Client
 
 import aioipc
 from aioipc import WorkerCrashed, WorkerStartError
-from aioipc.dask import DaskPool
+from aioipc.dask import DaskPool, home
 from aioipc.testing import PoolContract
 from aioipc.testing.gates import Gate, wait_at
 
@@ -65,19 +67,25 @@ class Program:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """The address of a cluster of three workers, and a spare one.
-
-    Now and then Dask's nanny does not start one again that was killed.
-    """
-    program = Program(4)
+    """The address of a cluster of three workers."""
+    program = Program(3)
     yield program.address
     program.end()
+
+
+async def there_are_workers(pool: DaskPool) -> None:
+    """Wait for those that were killed before to be replaced."""
+    await client_of(pool).wait_for_workers(3, timeout=30)
+
+
+def client_of(pool: DaskPool) -> Any:
+    return pool._engine._connection.client
 
 
 @pytest.fixture
 async def pool(cluster: str):
     async with DaskPool(cluster, 2, grace=0.2) as pool:
-        await pool._engine._client.wait_for_workers(3)  # if one was killed before
+        await there_are_workers(pool)
         yield pool
 
 
@@ -85,7 +93,7 @@ async def pool(cluster: str):
 async def whole(cluster: str):
     """The pool of all that the cluster has."""
     async with DaskPool(cluster, grace=0.2) as pool:
-        await pool._engine._client.wait_for_workers(3)
+        await there_are_workers(pool)
         yield pool
 
 
@@ -161,7 +169,7 @@ async def test_how_many_tasks_a_cluster_may_have_of_a_pool(cluster) -> None:
         for n in range(3):
             visit = await gate.visit()
             assert visit.name == str(n)
-            assert pool._engine._sent == 1
+            assert len(pool._engine._sent) == 1
             await visit.let_go()
         assert [await task for task in tasks] == ["go"] * 3
 
@@ -178,7 +186,7 @@ async def test_a_function_that_has_no_name_travels_by_value(pool) -> None:
 def test_a_function_of_the_main_module_travels_by_value(cluster) -> None:
     code = f"""if True:
         import asyncio
-        from aioipc.dask import DaskPool
+        from aioipc.dask import DaskPool, home
 
         class Pair:
             def __init__(self, one):
@@ -213,13 +221,13 @@ async def test_a_large_argument_is_sent_once_and_each_task_has_a_copy(
     pool, monkeypatch
 ) -> None:
     sent: list[object] = []
-    scatter = pool._engine._client.scatter
+    scatter = client_of(pool).scatter
 
     def counted(value: object, **options: object) -> object:
         sent.append(value)
         return scatter(value, **options)
 
-    monkeypatch.setattr(pool._engine._client, "scatter", counted)
+    monkeypatch.setattr(client_of(pool), "scatter", counted)
     large = np.zeros(1 << 18)
     calls = [pool.submit(dask_tasks.set_first, large, n) for n in range(10)]
     assert [await call for call in calls] == [0] * 10
@@ -229,7 +237,7 @@ async def test_a_large_argument_is_sent_once_and_each_task_has_a_copy(
     assert [n async for n in pool.starmap(dask_tasks.set_first, rows)] == [0] * 10
     assert len(sent) == 1
     assert large[0] == 0
-    await pool._engine.until(lambda: not len(pool._engine._scattering))
+    await pool._engine.until(lambda: not len(pool._engine._sender.scattering))
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, np.frombuffer])
@@ -272,10 +280,10 @@ async def test_a_task_that_is_cancelled_before_it_begins_never_does() -> None:
         running = pool.submit(wait_at, gate.address)
         visit = await gate.visit()
         unwanted = [pool.submit(wait_at, gate.address, "unwanted") for _ in range(20)]
-        await pool._engine.until(lambda: pool._engine._sent == 21)
+        await pool._engine.until(lambda: len(pool._engine._sent) == 21)
         assert all(call.cancel() for call in unwanted)
-        await pool._engine.until(lambda: pool._engine._sent == 1)
-        client = pool._engine._client
+        await pool._engine.until(lambda: len(pool._engine._sent) == 1)
+        client = client_of(pool)
         while set((await client.run(dask_tasks.held)).values()) != {1}:
             pass  # the worker has not heard of it yet
         last = pool.submit(wait_at, gate.address, "last")
@@ -327,8 +335,9 @@ async def test_a_worker_killed_in_the_middle_of_1000_tasks(whole) -> None:
         assert [await call for call in calls] == [n * n for n in range(1000)]
 
 
-async def test_an_argument_that_is_lost_with_its_worker_is_sent_again(pool) -> None:
-    large = np.ones(1 << 18)
+@pytest.mark.parametrize("kind", [np.ones, lambda size: [1.0] * size])
+async def test_what_is_lost_with_its_worker_is_sent_again(pool, kind) -> None:
+    large = kind(1 << 18)
     async with Gate() as gate:
         call = pool.submit(dask_tasks.total, large, gate.address)
         visit = await gate.visit()
@@ -413,13 +422,42 @@ async def test_an_initializer_that_raises(cluster) -> None:
         async with pool:
             pass
     async with DaskPool(cluster) as other:  # which a worker that starts is not lost to
-        await other._engine._client.wait_for_workers(3)
+        await there_are_workers(other)
         async with Gate() as gate:
             call = other.submit(wait_at, gate.address)
             await (await gate.visit()).let_die()
             await (await gate.visit()).let_go()
             assert await call == "go"
-        await other._engine._client.wait_for_workers(3)
+        await there_are_workers(other)
+
+
+async def test_an_initializer_that_raises_in_a_worker_that_comes_later(
+    tmp_path,
+) -> None:
+    program = Program(1)
+    path = str(tmp_path / "there")
+    async with DaskPool(
+        program.address,
+        initializer=dask_tasks.refuse_if_there_was_one,
+        initargs=(path,),
+    ) as pool:
+        with pytest.raises(WorkerStartError, match=r"FileExistsError.*there"):
+            await pool.run(dask_tasks.die)
+        with pytest.raises(WorkerStartError, match=r"FileExistsError.*there"):
+            await pool.run(abs, -1)
+    async with DaskPool(program.address) as other:
+        assert await other.run(abs, -1) == 1
+    program.end()
+
+
+async def test_a_worker_that_its_own_cluster_gives_up_is_replaced(monkeypatch) -> None:
+    monkeypatch.setattr(home, "TENDING", 0.05)
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1 ms"}):
+        async with DaskPool(max_workers=1) as pool, Gate() as gate:
+            call = pool.submit(wait_at, gate.address)
+            await (await gate.visit()).let_die()
+            await (await gate.visit()).let_go()
+            assert await call == "go"
 
 
 # Without it

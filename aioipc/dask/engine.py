@@ -14,22 +14,22 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, TypeVar
-from uuid import uuid4
 
 import anyio
-from distributed import Future, KilledWorker
+from distributed import KilledWorker
 
 from aioipc.abc import PoolStatistics
-from aioipc.dask.home import Home, Initialize
-from aioipc.dask.remote import Answer, make, unpack
-from aioipc.dask.scattering import LARGE, Ahead, Scattering, split
+from aioipc.dask.connection import Connection, Initialize, not_initialized
+from aioipc.dask.home import Home
+from aioipc.dask.remote import Answer, unpack
+from aioipc.dask.scattering import Ahead
+from aioipc.dask.sending import DaskCall, Packed, Sender
 from aioipc.errors import (
     BrokenResourceError,
     TaskError,
     WorkerCrashed,
     WorkerStartError,
 )
-from aioipc.memory.bulky import size_of
 from aioipc.pool._pending import Pending
 from aioipc.pool.engine import Engine
 from aioipc.pool.outcomes import cannot_load, cannot_send, error_of
@@ -40,7 +40,7 @@ from aioipc.worker.failures import Failure, text_of
 if TYPE_CHECKING:
     from aioipc.pool.options import Options
 
-__all__ = ["DaskCall", "DaskEngine"]
+__all__ = ["DaskEngine"]
 
 T = TypeVar("T")
 
@@ -52,39 +52,8 @@ _BATCH = 256
 _BATCH_SIZE = 1 << 20
 """Bytes in one graph, unless a single call has more."""
 
-_TRIES = 5
-"""How often a call is sent whose scattered arguments were lost with a worker."""
-
-_LOOK = 1.0
-"""Seconds between two looks at whether scattered arguments are still there."""
-
 _CLOSING = 4.0
 """Seconds that client and cluster have to close, before they are left or killed."""
-
-
-class DaskCall(Call):
-    """A call that a cluster makes.
-
-    :ivar future: Dask's, once it is sent
-    :ivar ahead: its arguments that are sent ahead
-    :ivar begun: whether a worker has told that it has
-    """
-
-    __slots__ = ("ahead", "begun", "future", "is_sent", "timer")
-
-    def __init__(self, number: int, *call: Any) -> None:
-        super().__init__(number, *call)
-        self.future: Any = None
-        self.ahead: Ahead | None = None
-        self.begun = self.is_sent = False
-        self.timer: Any = None
-
-    @property
-    def has_begun(self) -> bool:
-        return self.begun
-
-    def withdraw(self) -> bool:
-        return not self.is_sent
 
 
 class DaskEngine(Engine):
@@ -105,38 +74,33 @@ class DaskEngine(Engine):
         super().__init__(loop)
         self.limit = limit
         self._home = home
-        self._initialize = initialize
-        self._client: Any = None  # once it is connected
-        self._uid = uuid4().hex
-        self._topic = f"aioipc-{self._uid}"
-        self._scattering: Scattering | None = None
+        self._connection = Connection(home, initialize, self._has_begun)
+        self._sender: Any = None  # once it is connected
         self._pending = Pending()
-        self._sent = 0  # calls that the cluster has
-        self._told: dict[int, DaskCall] = {}  # whose worker tells that they began
+        self._sent: dict[int, DaskCall] = {}  # that the cluster has
         self._is_due = False  # whether calls will be sent soon
         self._crashes = 0
         self._lost: str | None = None
         self._unwanted: list[DaskCall] = []  # that Dask has
-        self._alarm: Any = None  # a future of Dask's that only its scheduler's end ends
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ending: asyncio.Task[None] | None = None
         self._ended = False
-        self._life = self._spawn(self._live())
+        self._spawn(self._live())
 
     @property
     def is_ready(self) -> bool:
         """Whether it is connected, or never will be."""
-        return self._client is not None or self.refusal is not None
+        return self._sender is not None or self.refusal is not None
 
     async def connected(self) -> Any:
         """Return the client, once it is connected.
 
         :raises Exception: as `check` does
         """
-        if self._client is None:
+        if self._sender is None:
             await self.until(lambda: self.is_ready)
         self.check()
-        return self._client
+        return self._connection.client
 
     def follow(self, request: Awaitable[T]) -> "asyncio.Future[T]":
         """Await something to its end, or that of the pool."""
@@ -153,10 +117,7 @@ class DaskEngine(Engine):
 
     @property
     def _threads(self) -> int:
-        """How many tasks the whole cluster may be at, as last heard."""
-        if self._client is None or self._ended:
-            return 0
-        return int(self._client.scheduler_info().get("total_threads", 0))
+        return 0 if self._ended else self._connection.threads
 
     # Calls
 
@@ -186,7 +147,7 @@ class DaskEngine(Engine):
         elif call.future is not None:
             self._unwanted.append(call)
             if len(self._unwanted) == 1:
-                self._spawn(self._let_go())
+                self._spawn(self._withdraw())
         self._fail(call, error)
 
     def check(self) -> None:
@@ -202,13 +163,13 @@ class DaskEngine(Engine):
 
     def go_on(self) -> None:
         """Send what may be sent, soon."""
-        if self._pending and not self._is_due and self._client is not None:
+        if self._pending and not self._is_due and self._sender is not None:
             self._is_due = True
             self.loop.loop.call_soon(self._send_some)
 
     def _send_some(self) -> None:
         self._is_due = False
-        batch: list[tuple[DaskCall, bytes]] = []
+        batch: list[Packed] = []
         size = 0
         while self._may_send and len(batch) < _BATCH and size < _BATCH_SIZE:
             call = self._pending.take()
@@ -217,9 +178,9 @@ class DaskEngine(Engine):
             packed = self._pack(call)
             if packed is None:
                 continue
-            self._sent += 1
-            if call.ahead is not None or len(packed) >= LARGE:
-                self._spawn(self._send_with_large(call, packed))
+            self._sent[call.number] = call
+            if call.ahead is not None:
+                self._follow(call, self._sender.send_large(call, packed))
                 continue
             if batch and call.options.priority != batch[0][0].options.priority:
                 self._send(batch)
@@ -234,124 +195,41 @@ class DaskEngine(Engine):
 
     @property
     def _may_send(self) -> bool:
-        has_room = self.limit is None or self._sent < self.limit
+        has_room = self.limit is None or len(self._sent) < self.limit
         return bool(self._pending) and has_room and self._ending is None
 
     def _pack(self, call: DaskCall) -> bytes | None:
         """Pickle a call; None if that is impossible."""
         try:
-            packed, large = split(call)
+            return self._sender.pack(call)
         except BaseException as error:  # noqa: BLE001 - whatever a user's class raises
             what = call.function, call.args, call.kwargs
             self._fail(call, cannot_send(call.name, what, error))
             return None
-        if large:
-            assert self._scattering is not None  # or nothing would be sent
-            call.ahead = Ahead(self._scattering, large)
-        if call.size:
-            call.weight = len(packed) + sum(map(size_of, large))
-        return packed
 
-    def _send(self, batch: list[tuple[DaskCall, bytes]]) -> None:
+    def _send(self, batch: list[Packed]) -> None:
         """Send calls that are as urgent as each other."""
-        calls = [call for call, _ in batch]
-        futures = self._client.map(
-            make,
-            [packed for _, packed in batch],
-            [self._expect(call) for call in calls],
-            [call.number for call in calls],
-            key=[self._key(call) for call in calls],
-            pure=False,
-            priority=calls[0].options.priority,
-        )
-        for call, future in zip(calls, futures, strict=True):
-            self._spawn(self._follow(call, future))
-
-    async def _send_with_large(self, call: DaskCall, packed: bytes) -> None:
-        """Send a call behind what is sent ahead of it; again if that was lost."""
-        apart: Any = None
-        try:
-            while not call.done:
-                ahead = await call.ahead.futures() if call.ahead is not None else []
-                first: Any = packed
-                if len(packed) >= LARGE:
-                    first = apart = await self._client.scatter(packed, hash=False)
-                topic, key = self._expect(call), self._key(call)
-                future = self._client.submit(
-                    make,
-                    *(first, topic, call.number, *ahead),
-                    key=key,
-                    pure=False,
-                    priority=call.options.priority,
-                )
-                await self._answer(call, future)
-        except Exception as error:  # noqa: BLE001 - whatever Dask raises
-            self._went_wrong(call, error)
-        finally:
-            if apart is not None:
-                apart.release()
-            self._has_left(call)
-
-    def _key(self, call: DaskCall) -> str:
-        call.tries += 1
-        return f"{call.name}-{self._uid}-{call.number}-{call.tries}"
-
-    def _expect(self, call: DaskCall) -> str:
-        """Return where its worker is to tell that it has begun."""
-        self._told[call.number] = call
-        return self._topic
+        for (call, _), future in zip(batch, self._sender.send(batch), strict=True):
+            self._follow(call, self._sender.answer(call, future))
 
     # Outcomes
 
-    async def _follow(self, call: DaskCall, future: Any) -> None:
-        """Wait for the outcome of a call."""
-        try:
-            await self._answer(call, future)
-        except Exception as error:  # noqa: BLE001 - whatever Dask raises
-            self._went_wrong(call, error)
-        finally:
+    def _follow(self, call: DaskCall, answer: Coroutine[Any, Any, Answer]) -> None:
+        """Give a call the outcome that its answer is."""
+
+        def is_here(task: "asyncio.Task[Answer]") -> None:
+            if not task.cancelled():  # as it is when all ends
+                error = task.exception()
+                if error is None:
+                    self._take(call, task.result())
+                else:
+                    self._went_wrong(call, error)
             self._has_left(call)
 
-    async def _answer(self, call: DaskCall, future: Any) -> None:
-        call.future = future
-        if call.done:
-            future.release()
-            return
-        try:
-            answer = await self._result(call, future)
-        except CancelledError:  # that of threads', not of the loop's
-            if not self._may_try_again(call):
-                raise
-        else:
-            self._take(call, answer)
-        finally:
-            future.release()
-
-    async def _result(self, call: DaskCall, future: Any) -> Answer:
-        """Wait for what came of a call, or until an argument of it is lost.
-
-        :raises CancelledError: if it is, or Dask has cancelled it
-        """
-        if call.ahead is None:
-            return await future.result()
-        # Of the loss of data Dask wakes no one, so they are looked at now and then.
-        waiting = self._spawn(future.result())
-        try:
-            while not (await asyncio.wait({waiting}, timeout=_LOOK))[0]:
-                if call.ahead.is_lost or future.status == "lost":
-                    raise CancelledError("an argument was lost with its worker")
-            return waiting.result()
-        finally:
-            waiting.cancel()
-
-    def _may_try_again(self, call: DaskCall) -> bool:
-        """Whether it was only its arguments that got lost, with a worker."""
-        has_large = call.ahead is not None
-        return has_large and call.tries < _TRIES and self._client.status == "running"
+        self._spawn(answer).add_done_callback(is_here)
 
     def _has_left(self, call: DaskCall) -> None:
-        self._sent -= 1
-        self._told.pop(call.number, None)
+        del self._sent[call.number]
         if call.timer is not None:
             call.timer.cancel()
         self.go_on()
@@ -367,7 +245,10 @@ class DaskEngine(Engine):
         if call.done:  # its user does not want it any more
             return
         if isinstance(answer, Failure):
-            self._fail(call, error_of(answer, call.name))
+            if answer.doing == "start":
+                self._break(not_initialized(answer))
+            else:
+                self._fail(call, error_of(answer, call.name))
             return
         try:
             value = unpack(answer)
@@ -381,11 +262,11 @@ class DaskEngine(Engine):
         call.resolve(value)
         self._notify()
 
-    def _went_wrong(self, call: DaskCall, error: Exception) -> None:
+    def _went_wrong(self, call: DaskCall, error: BaseException) -> None:
         """Give a call the outcome that Dask gave up on it, or that it was lost."""
         if call.done:
             return
-        if self._client.status != "running":
+        if not self._connection.is_open:
             self._lose()
         elif isinstance(error, KilledWorker):
             self._crashes += 1
@@ -403,30 +284,14 @@ class DaskEngine(Engine):
             wrapped.__cause__ = error
             self._fail(call, wrapped)
 
-    async def _let_go(self) -> None:
-        """Have Dask forget calls that no one wants, unless a worker is at them.
-
-        Of those it has to know: it would give the worker another one to do.
-        """
+    async def _withdraw(self) -> None:
         while self._unwanted:
             calls, self._unwanted = self._unwanted, []
-            running = await self._running([call.future.key for call in calls])
-            for call in calls:
-                if call.future.key not in running:
-                    call.future.release()
+            await self._sender.withdraw(calls)
 
-    async def _running(self, keys: list[str]) -> set[str]:
-        """Return which of these calls a worker is at."""
-        try:
-            stacks = await self._client.call_stack(keys=keys)
-        except Exception:  # noqa: BLE001 - the scheduler does not know one of them
-            alone = [await self._running([key]) for key in keys if len(keys) > 1]
-            return {key for keys in alone for key in keys}
-        return {key for of_worker in stacks.values() for key in of_worker}
-
-    def _hear(self, event: tuple[float, int]) -> None:
+    def _has_begun(self, number: int) -> None:
         """Note that a call has begun; it may do so again, elsewhere."""
-        call = self._told.get(event[1])
+        call = self._sent.get(number)
         if call is None or call.done:
             return
         call.begun = True
@@ -443,38 +308,27 @@ class DaskEngine(Engine):
     async def _live(self) -> None:
         """Connect, and wait for the connection to break."""
         try:
-            client = await self._home.open()
-            if self._initialize is not None:
-                await self._register(client, self._initialize)
-        except Exception as error:  # noqa: BLE001 - whatever Dask raises
+            await self._connection.open()
+        except WorkerStartError as error:
             self._break(error)
             return
-        client.subscribe_topic(self._topic, self._hear)
-        self._scattering = Scattering(client)
-        self._client = client
+        except Exception as error:  # noqa: BLE001 - whatever Dask raises
+            said = f"can't reach Dask, {self._home}: {type(error).__name__}: {error}"
+            failed = WorkerStartError(said)
+            failed.__cause__ = error
+            self._break(failed)
+            return
+        self._sender = Sender(self._connection)
+        self._spawn(self._home.tend())
         self._notify()
         self.go_on()
-        self._alarm = Future(f"{self._topic}-alarm", client)
-        try:
-            await self._alarm.result()
-        except CancelledError:  # Dask's, not the loop's
-            self._lose()
-        finally:
-            self._alarm.release()
+        await self._connection.until_lost()
+        self._lose()
 
-    async def _register(self, client: Any, initialize: Initialize) -> None:
-        try:
-            await client.register_plugin(initialize, name=self._topic)
-        except BaseException:
-            # Dask keeps it all the same, and no worker that comes later could start.
-            await client.unregister_worker_plugin(self._topic)
-            raise
-
-    def _break(self, error: Exception) -> None:
-        said = f"can't reach Dask, {self._home}: {type(error).__name__}: {error}"
-        self.broken, self.refusal = WorkerStartError(said), said
-        self.broken.__cause__ = error
-        self._fail_all(self.broken)
+    def _break(self, error: WorkerStartError) -> None:
+        """Stop for good, because no task can be run."""
+        self.broken, self.refusal = error, str(error)
+        self._fail_all(error)
         self.end_all()
 
     def _lose(self) -> None:
@@ -502,14 +356,11 @@ class DaskEngine(Engine):
         self.closed = True
 
     async def _end(self) -> None:
+        has_calls = bool(self._sent)
         try:
             with anyio.move_on_after(_CLOSING):
                 await self._end_tasks()
-                if self._client is not None and self._client.status == "running":
-                    self._client.unsubscribe_topic(self._topic)
-                    if self._initialize is not None and not self._home.is_own:
-                        await self._client.unregister_worker_plugin(self._topic)
-                await self._home.close()
+                await self._connection.close(has_calls=has_calls)
         except Exception:  # noqa: BLE001 - what can't be closed is broken already
             _log.warning("%s could not be closed", self._home, exc_info=True)
         finally:

@@ -3,32 +3,22 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import distributed
 from distributed import Client, LocalCluster
 from distributed.deploy.cluster import Cluster
 
-__all__ = ["Home", "Initialize", "Where"]
+__all__ = ["Home", "Where"]
+
+TENDING = 2.0
+"""Seconds between two looks at whether the pool's own cluster has all its workers."""
 
 _HASTE = 0.2
 """Seconds that a worker has to end by itself when there is no time."""
 
 Where = str | Client | Cluster | None
 """An address, an asynchronous client, a cluster, or None for a new one."""
-
-
-class Initialize(distributed.WorkerPlugin):
-    """Calls an initializer in each worker, those that come later as well."""
-
-    def __init__(self, function: Callable[..., object], args: tuple[Any, ...]) -> None:
-        self._function = function
-        self._args = args
-
-    def setup(self, worker: object) -> None:  # noqa: ARG002 - Dask's signature
-        self._function(*self._args)
 
 
 class Home:
@@ -99,6 +89,17 @@ class Home:
         )
         await self.client
         return self.client
+
+    async def tend(self) -> None:
+        """Start workers of the pool's own cluster that it has given up.
+
+        It does that to one that is not there when it looks for it, 15 s after it died:
+        it may just have died again.
+        """
+        while self.cluster is not None:
+            await asyncio.sleep(TENDING)
+            if len(self.cluster.workers) < self._processes:
+                self.cluster.scale(self._processes)
 
     async def close(self) -> None:
         """Leave what is another's; end what is the pool's."""

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from aioipc.abc import Capabilities
 from aioipc.dask.engine import DaskEngine
-from aioipc.dask.home import Home, Initialize, Where
+from aioipc.dask.home import Home, Where
 from aioipc.dask.shared import DaskEvent, DaskLock, DaskQueue, DaskSemaphore
 from aioipc.errors import EventLoopError
 from aioipc.pool.front import GRACE, EnginePool
@@ -79,7 +79,7 @@ class DaskPool(EnginePool[DaskEngine]):
         self._where = where
         self._processes = max_workers or usable_cpus()
         self._limit = None if where is None else max_workers
-        self._initialize = initializer and Initialize(initializer, initargs)
+        self._initialize = initializer and (initializer, initargs)
         self._connect_timeout = connect_timeout
         super().__init__(options, name=name, grace=grace)
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self, cast
 
 from distributed import get_worker
 
+from aioipc.dask.admission import refusal
 from aioipc.worker.chunks import ChunkResult
 from aioipc.worker.failures import Failure, describe
 
@@ -163,18 +164,22 @@ def pack(value: object) -> Packed:
     return Parcel(pickled, views, [not it.readonly for it in views])
 
 
-def make(packed: bytes, topic: str, number: int, *ahead: Packed) -> Answer:
+def make(packed: Packed, topic: str, number: int, *ahead: Packed) -> Answer:
     """Make a call in a worker; whatever that does, this returns.
 
-    :param packed: the function and its arguments
-    :param topic: where to tell that it has begun; empty if no one wants to know
+    :param packed: the function and its arguments; sent ahead, if it is a parcel
+    :param topic: of the pool, where to tell that the call has begun
     :param number: to tell there
     :param ahead: arguments that were sent ahead
     """
+    refused = refusal(topic)
+    if refused is not None:
+        return refused
     try:
-        if topic:
-            _tell(topic, number)
-        function, args, kwargs = pickle.loads(packed)
+        get_worker().log_event(topic, number)
+        if isinstance(packed, Parcel):
+            packed = packed.open(copy=False)
+        function, args, kwargs = pickle.loads(cast("bytes", packed))
         if ahead:
             args = tuple(_filled(it, ahead) for it in args)
             kwargs = {name: _filled(it, ahead) for name, it in kwargs.items()}
@@ -198,10 +203,6 @@ def _made(
         if isinstance(value, ChunkResult):
             return dumps(value.salvage())
         return describe(error, "pickle")
-
-
-def _tell(topic: str, number: int) -> None:
-    get_worker().log_event(topic, number)
 
 
 def unpack(answer: Packed) -> Any:

@@ -1,0 +1,115 @@
+"""The connection of one pool with its cluster: made, found broken, closed."""
+
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from typing import Any
+from uuid import uuid4
+
+import distributed
+
+from aioipc.dask.admission import Initializer, initialize, turn_away
+from aioipc.dask.home import Home
+from aioipc.dask.remote import dumps
+from aioipc.errors import WorkerStartError
+from aioipc.pool.outcomes import error_of
+from aioipc.worker.failures import Failure
+
+__all__ = ["Connection", "Initialize", "not_initialized"]
+
+_dask: Any = distributed  # its Future has no full type
+
+Initialize = tuple[Callable[..., object], tuple[Any, ...]]
+
+
+class Connection:
+    """One pool's client of Dask's.
+
+    :param home: the way to the cluster
+    :param initialize: a function and its arguments, for each worker
+    :param begun: called with the number of a call that a worker has begun
+    :ivar client: once it is connected
+    :ivar uid: of the pool, in all that its scheduler and workers know of it
+    """
+
+    def __init__(
+        self, home: Home, initialize: Initialize | None, begun: Callable[[int], None]
+    ) -> None:
+        self.home = home
+        self.client: Any = None
+        self.uid = uuid4().hex
+        self.topic = f"aioipc-{self.uid}"
+        self._initialize = initialize
+        self._begun = begun
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the scheduler can be reached, as far as is known."""
+        return self.client is not None and self.client.status == "running"
+
+    @property
+    def threads(self) -> int:
+        """How many tasks the whole cluster may be at, as last heard."""
+        if self.client is None:
+            return 0
+        return int(self.client.scheduler_info().get("total_threads", 0))
+
+    async def open(self) -> None:
+        """Connect, and have the workers initialized.
+
+        :raises Exception: if that is impossible
+        """
+        client = await self.home.open()
+        if self._initialize is not None:
+            await self._prepare_workers(client, dumps(self._initialize))
+        client.subscribe_topic(self.topic, self._hear)
+        self.client = client
+
+    async def _prepare_workers(self, client: Any, packed: bytes) -> None:
+        """Call the initializer wherever there is a worker, or will be one.
+
+        At first only where there is one. If it fails, it must not be known to those
+        that come later: Dask gives up a worker whose plugin fails.
+        """
+        outcomes = await client.run(initialize, self.topic, packed, on_error="return")
+        for failure in outcomes.values():
+            if isinstance(failure, Failure):
+                raise not_initialized(failure)
+            if failure is not None and not isinstance(failure, OSError):
+                raise failure
+        await client.register_plugin(Initializer(self.topic, packed), name=self.topic)
+
+    def _hear(self, event: tuple[float, int]) -> None:
+        self._begun(event[1])
+
+    async def until_lost(self) -> None:
+        """Return when the scheduler can't be reached any more."""
+        # Dask cancels its futures then. There is no task of that name.
+        alarm = _dask.Future(f"{self.topic}-alarm", self.client)
+        try:
+            await alarm.result()
+        except CancelledError:  # Dask's, not the loop's
+            pass
+        finally:
+            alarm.release()
+
+    async def close(self, *, has_calls: bool) -> None:
+        """Have the workers begin nothing more, and forget the pool; disconnect.
+
+        :param has_calls: whether there are calls that they may begin
+        """
+        if self.is_open and not self.home.is_own:
+            self.client.unsubscribe_topic(self.topic)
+            if self._initialize is not None:
+                await self.client.unregister_worker_plugin(self.topic)
+            if has_calls:
+                await self.client.run(turn_away, self.topic, on_error="ignore")
+        await self.home.close()
+
+
+def not_initialized(failure: Failure) -> WorkerStartError:
+    """Return what is raised for an initializer that has failed."""
+    error = WorkerStartError(
+        f"the initializer of a worker raised {failure.kind}: {failure.text}"
+    )
+    error.__cause__ = error_of(failure, "the initializer")
+    return error
