@@ -16,7 +16,6 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 from multiprocessing.managers import SyncManager
 from pathlib import Path
-from typing import Literal
 
 import anyio
 import hypothesis
@@ -230,16 +229,12 @@ def allow_what_does_not_block(detector: BlockBuster) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)  # before those that are slow are left out
-def pytest_collection_modifyitems(
-    items: list[pytest.Item], config: pytest.Config
-) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave the product of loops with all else to the whole suite.
 
     The core has each transport and each start method on one loop at least. uvloop is in
     it where descriptors are watched, in which it differs from asyncio.
     """
-    if not _asks_for_cluster(config):
-        items[:] = [item for item in items if not item.get_closest_marker("cluster")]
     core = {"threads": "asyncio", "fork": "asyncio", "forkserver": "trio"}
     for item in items:
         named = re.search(r"\[(.*)\]", item.name)
@@ -249,19 +244,6 @@ def pytest_collection_modifyitems(
             "uvloop" in loop and "readiness" not in chosen
         ):
             item.add_marker(pytest.mark.slow)
-
-
-def _asks_for_cluster(config: pytest.Config) -> bool:
-    return "cluster" in config.option.markexpr
-
-
-def pytest_ignore_collect(
-    collection_path: Path, config: pytest.Config
-) -> Literal[True] | None:
-    """Leave a Dask cluster, and the import of it, to ``pytest -m cluster``."""
-    if collection_path.name == "test_dask.py" and not _asks_for_cluster(config):
-        return True
-    return None
 
 
 def pytest_report_header() -> str:

@@ -22,6 +22,13 @@ def die(_n: int = 0) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def die_with(_values: Any, path: str) -> None:
+    """Note that it was called, and die."""
+    with Path(path).open("a") as file:
+        file.write("x")
+    die()
+
+
 def set_first(values: Any, value: int) -> int:
     """Change an argument; return what was there before."""
     before = int(values[0])
@@ -103,3 +110,24 @@ def wait_for(event: Any) -> bool:
 def held(dask_worker: Any) -> int:
     """Return how many tasks a worker has."""
     return len(dask_worker.state.tasks)
+
+
+def names(dask_scheduler: Any) -> set[str]:
+    """Return all that a scheduler knows of aioipc's."""
+    extensions = dask_scheduler.extensions
+    known = [
+        *(dask_scheduler._broker._topics, dask_scheduler.worker_plugins),
+        *(extensions["queues"].queues, extensions["events"]._events),
+        extensions["semaphores"].max_leases,
+    ]
+    return {name for names in known for name in names if name.startswith("aioipc")}
+
+
+def queue_waiters(name: str, dask_scheduler: Any) -> int:
+    """Return how many requests wait for an item."""
+    return len(dask_scheduler.extensions["queues"].queues[name]._getters)
+
+
+def semaphore_waiters(name: str, dask_scheduler: Any) -> int:
+    """Return how many requests wait for a permit."""
+    return len(dask_scheduler.extensions["semaphores"].events[name]._waiters)

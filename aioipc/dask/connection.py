@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -51,7 +52,11 @@ class Connection:
         """How many tasks the whole cluster may be at, as last heard."""
         if self.client is None:
             return 0
-        return int(self.client.scheduler_info().get("total_threads", 0))
+        info = self.client.scheduler_info()
+        threads = info.get("total_threads")
+        if threads is None:  # before distributed 2025.3
+            threads = sum(worker["nthreads"] for worker in info["workers"].values())
+        return int(threads)
 
     async def open(self) -> None:
         """Connect, and have the workers initialized.
@@ -83,14 +88,14 @@ class Connection:
 
     async def until_lost(self) -> None:
         """Return when the scheduler can't be reached any more."""
-        # Dask cancels its futures then. There is no task of that name.
-        alarm = _dask.Future(f"{self.topic}-alarm", self.client)
-        try:
-            await alarm.result()
-        except CancelledError:  # Dask's, not the loop's
-            pass
-        finally:
-            alarm.release()
+        while self.is_open:  # as it still is when someone has restarted the cluster
+            # Dask cancels its futures then. There is no task of that name.
+            alarm = _dask.Future(f"{self.topic}-{uuid4().hex}", self.client)
+            with suppress(CancelledError):  # Dask's, not the loop's
+                try:
+                    await alarm.result()
+                finally:
+                    alarm.release()
 
     async def close(self, *, has_calls: bool) -> None:
         """Have the workers begin nothing more, and forget the pool; disconnect.
@@ -98,11 +103,13 @@ class Connection:
         :param has_calls: whether there are calls that they may begin
         """
         if self.is_open and not self.home.is_own:
-            self.client.unsubscribe_topic(self.topic)
+            if self.home.client_is_kept:
+                self.client.unsubscribe_topic(self.topic)
             if self._initialize is not None:
                 await self.client.unregister_worker_plugin(self.topic)
             if has_calls:
                 await self.client.run(turn_away, self.topic, on_error="ignore")
+            await self.client.run_on_scheduler(_forget_topic, self.topic)
         await self.home.close()
 
 
@@ -113,3 +120,9 @@ def not_initialized(failure: Failure) -> WorkerStartError:
     )
     error.__cause__ = error_of(failure, "the initializer")
     return error
+
+
+def _forget_topic(topic: str, dask_scheduler: Any) -> None:
+    """Have the scheduler forget a topic; else it keeps all that there ever were."""
+    topics: dict[str, Any] = getattr(dask_scheduler._broker, "_topics", {})  # noqa: SLF001
+    topics.pop(topic, None)

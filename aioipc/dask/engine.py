@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -21,9 +22,9 @@ from distributed import KilledWorker
 from aioipc.abc import PoolStatistics
 from aioipc.dask.connection import Connection, Initialize, not_initialized
 from aioipc.dask.home import Home
-from aioipc.dask.remote import Answer, unpack
+from aioipc.dask.remote import Answer, dumps, note, unpack
 from aioipc.dask.scattering import Ahead
-from aioipc.dask.sending import DaskCall, Packed, Sender
+from aioipc.dask.sending import DaskCall, DataLost, Packed, Sender
 from aioipc.errors import (
     BrokenResourceError,
     TaskError,
@@ -34,10 +35,12 @@ from aioipc.pool._pending import Pending
 from aioipc.pool.engine import Engine
 from aioipc.pool.outcomes import cannot_load, cannot_send, error_of
 from aioipc.pool.task import Call
+from aioipc.transport.forks import forget_in_forks
 from aioipc.transport.loops import AsyncioLoop
 from aioipc.worker.failures import Failure, text_of
 
 if TYPE_CHECKING:
+    from aioipc.dask.shared import Shared
     from aioipc.pool.options import Options
 
 __all__ = ["DaskEngine"]
@@ -62,6 +65,7 @@ class DaskEngine(Engine):
     :param limit: calls that the cluster may have at the same time; None for any number
     """
 
+    chunk_options = MappingProxyType({"note": note})
     loop: AsyncioLoop
 
     def __init__(
@@ -83,9 +87,12 @@ class DaskEngine(Engine):
         self._lost: str | None = None
         self._unwanted: list[DaskCall] = []  # that Dask has
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._requests: set[asyncio.Task[Any]] = set()
+        self._shared: list[Shared] = []
         self._ending: asyncio.Task[None] | None = None
         self._ended = False
         self._spawn(self._live())
+        forget_in_forks(self)
 
     @property
     def is_ready(self) -> bool:
@@ -102,13 +109,24 @@ class DaskEngine(Engine):
         self.check()
         return self._connection.client
 
-    def follow(self, request: Awaitable[T]) -> "asyncio.Future[T]":
-        """Await something to its end, or that of the pool."""
+    def request(self, request: Awaitable[T]) -> "asyncio.Future[T]":
+        """Follow something that was asked of the scheduler, whoever awaits it.
+
+        It should not take long: the end of the pool waits for it.
+        """
 
         async def follow() -> T:
             return await request
 
-        return self._spawn(follow())
+        task = self.loop.loop.create_task(follow())
+        self._requests.add(task)
+        task.add_done_callback(self._requests.discard)
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return task
+
+    def share(self, shared: "Shared") -> None:
+        """End something together with the pool."""
+        self._shared.append(shared)
 
     @property
     def width(self) -> int:
@@ -175,6 +193,7 @@ class DaskEngine(Engine):
             call = self._pending.take()
             assert isinstance(call, DaskCall)
             call.is_sent = True
+            call.tries += 1
             packed = self._pack(call)
             if packed is None:
                 continue
@@ -204,7 +223,7 @@ class DaskEngine(Engine):
             return self._sender.pack(call)
         except BaseException as error:  # noqa: BLE001 - whatever a user's class raises
             what = call.function, call.args, call.kwargs
-            self._fail(call, cannot_send(call.name, what, error))
+            self._fail(call, cannot_send(call.name, what, error, dumps))
             return None
 
     def _send(self, batch: list[Packed]) -> None:
@@ -268,7 +287,7 @@ class DaskEngine(Engine):
             return
         if not self._connection.is_open:
             self._lose()
-        elif isinstance(error, KilledWorker):
+        elif isinstance(error, KilledWorker | DataLost):
             self._crashes += 1
             if call.tries > call.options.retries:
                 self._fail(call, _crash(call, str(error), error))
@@ -309,21 +328,20 @@ class DaskEngine(Engine):
         """Connect, and wait for the connection to break."""
         try:
             await self._connection.open()
+            self._sender = Sender(self._connection)
+            self._spawn(self._home.tend())
+            self._notify()
+            self.go_on()
+            await self._connection.until_lost()
         except WorkerStartError as error:
             self._break(error)
-            return
         except Exception as error:  # noqa: BLE001 - whatever Dask raises
             said = f"can't reach Dask, {self._home}: {type(error).__name__}: {error}"
             failed = WorkerStartError(said)
             failed.__cause__ = error
             self._break(failed)
-            return
-        self._sender = Sender(self._connection)
-        self._spawn(self._home.tend())
-        self._notify()
-        self.go_on()
-        await self._connection.until_lost()
-        self._lose()
+        else:
+            self._lose()
 
     def _break(self, error: WorkerStartError) -> None:
         """Stop for good, because no task can be run."""
@@ -359,7 +377,8 @@ class DaskEngine(Engine):
         has_calls = bool(self._sent)
         try:
             with anyio.move_on_after(_CLOSING):
-                await self._end_tasks()
+                await _end_tasks(self._tasks)
+                await self._end_shared()
                 await self._connection.close(has_calls=has_calls)
         except Exception:  # noqa: BLE001 - what can't be closed is broken already
             _log.warning("%s could not be closed", self._home, exc_info=True)
@@ -368,28 +387,38 @@ class DaskEngine(Engine):
             self._ended = True
             self._notify()
 
-    async def _end_tasks(self) -> None:
-        tasks = [*self._tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def _end_shared(self) -> None:
+        """End what is shared, once it is known what came of all requests."""
+        if self._connection.is_open and not self._home.is_own:
+            while self._requests:  # what they undo are requests, too
+                await asyncio.wait(self._requests)
+            for shared in self._shared:
+                await shared.end()
+        await _end_tasks(self._requests)
 
     def abandon(self) -> None:
         self.refuse()
-        self.closed = True
-        if not self._ended:
+        if not self.closed and not self._ended:
+            self._home.is_in_haste = True
             self._home.kill()
+            self.loop.call_soon(self.end_all)
+        self.closed = True
         if self.open:
             self._fail_abandoned()
+
+    def forget(self) -> None:
+        """Leave the cluster to the process that this one was forked from."""
+        self.refuse("the pool is of the process that this one was forked from")
+        self.closed = self._ended = True
 
     def statistics(self) -> PoolStatistics:
         """Return how many threads and tasks there are.
 
-        Those that the cluster has count as running, up to the number of its threads
-        where there is no limit: so it is, unless others keep it busy, too.
+        Those that the cluster has count as running, up to the number of its threads: so
+        it is, unless others keep it busy, too. What was abandoned does not count.
         """
         sent = sum(isinstance(it, DaskCall) and it.is_sent for it in self.open)
-        running = sent if self.limit is not None else min(sent, self.width)
+        running = min(sent, self.width)
         return PoolStatistics(
             workers=min(self._threads, self.width),
             tasks_pending=len(self.open) - running,
@@ -404,6 +433,13 @@ class DaskEngine(Engine):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+async def _end_tasks(running: set[asyncio.Task[Any]]) -> None:
+    tasks = [*running]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _crash(call: Call, why: str, error: BaseException) -> WorkerCrashed:

@@ -6,7 +6,7 @@ import signal
 from contextlib import suppress
 from typing import Any
 
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Status
 from distributed.deploy.cluster import Cluster
 
 __all__ = ["Home", "Where"]
@@ -38,11 +38,17 @@ class Home:
         self.cluster: Any = None
         self.client: Any = None
         self.is_in_haste = False
+        self._starting: asyncio.Task[None] | None = None
 
     @property
     def is_own(self) -> bool:
         """Whether the cluster is the pool's."""
         return self._where is None
+
+    @property
+    def client_is_kept(self) -> bool:
+        """Whether the client is somebody's who goes on with it."""
+        return self.client is self._where
 
     def __str__(self) -> str:
         if self._where is None:
@@ -58,58 +64,69 @@ class Home:
 
         :raises Exception: if that is impossible
         """
-        where: Any = self._where
-        if isinstance(where, Client):
-            if not where.asynchronous:
-                raise TypeError("a DaskPool needs a Client(..., asynchronous=True)")
-            self.client = await where
-            return self.client
-        if where is None:
-            self.cluster = LocalCluster(
-                n_workers=self._processes,
-                threads_per_worker=1,
-                # None is the fixed port of a dashboard, even where there is none.
-                scheduler_kwargs={
-                    "dashboard": False,
-                    "dashboard_address": "127.0.0.1:0",
-                },
-                asynchronous=True,
-            )
-            await self.cluster
-        address = str(self) if self.cluster is None else self.cluster.scheduler_address
-        security = getattr(
-            where if self.cluster is None else self.cluster, "security", None
-        )
-        self.client = Client(
-            address,
+        if isinstance(self._where, Client) and not self._where.asynchronous:
+            raise TypeError("a DaskPool needs a Client(..., asynchronous=True)")
+        if self._where is None:
+            self._starting = asyncio.ensure_future(self._start())
+            await asyncio.shield(self._starting)
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await self._connect()
+        except TimeoutError:
+            raise TimeoutError(f"no answer within {self._seconds:g} s") from None
+
+    async def _start(self) -> None:
+        self.cluster = LocalCluster(
+            n_workers=self._processes,
+            threads_per_worker=1,
+            # None is the fixed port of a dashboard, even where there is none.
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             asynchronous=True,
-            set_as_default=False,
-            timeout=self._seconds,
-            security=security,
         )
-        await self.client
-        return self.client
+        await self.cluster
+
+    async def _connect(self) -> Any:
+        if isinstance(self._where, Client):
+            self.client = self._where
+        else:
+            cluster = self.cluster or self._where
+            self.client = Client(
+                getattr(cluster, "scheduler_address", cluster),
+                asynchronous=True,
+                set_as_default=False,
+                timeout=self._seconds,
+                security=getattr(cluster, "security", None),
+            )
+        return await self.client
 
     async def tend(self) -> None:
-        """Start workers of the pool's own cluster that it has given up.
+        """Replace workers of the pool's own cluster that are gone for good.
 
-        It does that to one that is not there when it looks for it, 15 s after it died:
-        it may just have died again.
+        A nanny starts its worker again, but closes itself if that fails. And a cluster
+        gives up a worker that is not there when it looks for it, 15 s after it died: it
+        may just have died again.
         """
         while self.cluster is not None:
             await asyncio.sleep(TENDING)
-            if len(self.cluster.workers) < self._processes:
+            workers: dict[object, Any] = self.cluster.workers
+            gone = [name for name, it in workers.items() if it.status == Status.closed]
+            if gone:
+                await self.cluster.scale_down(gone)
+            if len(workers) < self._processes:
                 self.cluster.scale(self._processes)
 
     async def close(self) -> None:
         """Leave what is another's; end what is the pool's."""
+        if self._starting is not None:
+            # One that is cut short leaves processes that no one knows of.
+            await asyncio.wait({self._starting})
         if self.is_in_haste and self.cluster is not None:
             nannies = self.cluster.workers.values()
             await asyncio.gather(
                 *(nanny.close(timeout=_HASTE) for nanny in nannies),
                 return_exceptions=True,
             )
-        if self.client is not None and self.client is not self._where:
+        if self.client is not None and not self.client_is_kept:
             await self.client.close()
         if self.cluster is not None:
             await self.cluster.close()
@@ -122,8 +139,11 @@ class Home:
 
     def kill(self) -> None:
         """End the processes of the pool's own cluster that are left, at once."""
-        if self.cluster is not None:
+        if self._starting is not None and not self._starting.done():
+            self._starting.add_done_callback(lambda _: self.kill())
+        elif self.cluster is not None:
             for nanny in self.cluster.workers.values():
+                nanny.close_gracefully()  # or it would start another worker
                 if nanny.pid is not None:
                     with suppress(ProcessLookupError):
                         os.kill(nanny.pid, signal.SIGKILL)

@@ -96,6 +96,7 @@ class DaskPool(EnginePool[DaskEngine]):
         if max_workers < 1:
             raise ValueError("max_workers must be at least 1")
         self._limit = max_workers
+        self._processes = max(self._processes, max_workers)
         if self._engine is not None and self._engine.refusal is None:
             self._engine.resize(max_workers)
 

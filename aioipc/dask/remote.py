@@ -25,6 +25,7 @@ __all__ = [
     "Row",
     "dumps",
     "make",
+    "note",
     "pack",
     "unpack",
 ]
@@ -150,8 +151,11 @@ def dumps(value: object, leave_out: Callable[[Any], Any] | None = None) -> bytes
     return pickled
 
 
-def pack(value: object) -> Packed:
-    """Pickle a value, with large buffers beside the pickle."""
+def pack(value: object, *, copy: bool = False) -> Packed:
+    """Pickle a value, with large buffers beside the pickle.
+
+    :param copy: whether those are to be copied, because they may change before they go
+    """
     buffers: list[pickle.PickleBuffer] = []
     if type(value) in {bytes, bytearray}:
         value = _Flat(value)
@@ -161,7 +165,12 @@ def pack(value: object) -> Packed:
     views = [it.raw() for it in buffers]
     if sum(it.nbytes for it in views) < APART:
         return dumps(value)
-    return Parcel(pickled, views, [not it.readonly for it in views])
+    contents = [_as_it_is_now(it) for it in views] if copy else views
+    return Parcel(pickled, contents, [not it.readonly for it in views])
+
+
+def _as_it_is_now(view: memoryview) -> Any:
+    return view if type(view.obj) is bytes else bytes(view)
 
 
 def make(packed: Packed, topic: str, number: int, *ahead: Packed) -> Answer:
@@ -196,13 +205,18 @@ def _made(
     except BaseException as error:  # noqa: BLE001 - also SystemExit and the like
         trace = error.__traceback__
         # Without this frame, which is no one's business
-        return describe(error.with_traceback(trace and trace.tb_next), "run")
+        return note(error.with_traceback(trace and trace.tb_next), "run")
     try:
-        return pack(value)
+        return pack(value, copy=True)
     except BaseException as error:  # noqa: BLE001
         if isinstance(value, ChunkResult):
-            return dumps(value.salvage())
+            return dumps(value.salvage(dumps))
         return describe(error, "pickle")
+
+
+def note(error: BaseException, doing: str) -> Failure:
+    """Describe an exception, whose class may be one of the main module's."""
+    return describe(error, doing, dumps)
 
 
 def unpack(answer: Packed) -> Any:

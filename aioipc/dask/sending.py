@@ -1,10 +1,11 @@
 """Sends calls to a cluster, and brings their answers.
 
 Calls that are sent together are one graph. One with large data is sent alone: they are
-sent to a worker ahead of it, past the scheduler, and so is its pickle if that is large.
+sent to a worker ahead of it, and are no part of the graph. So is its pickle, if large.
 
-Note to the next reader. If such data are lost with their worker, no future that needs
-them fails. So they are looked at now and then.
+Note to the next reader. Dask computes a task again whose worker died, but it has no one
+to ask again for data that were sent to that worker. It cancels what needs them; so here
+they are sent once more, and the call behind them.
 """
 
 import asyncio
@@ -18,15 +19,20 @@ from aioipc.dask.scattering import LARGE, Ahead, Scattering, split
 from aioipc.memory.bulky import size_of
 from aioipc.pool.task import Call
 
-__all__ = ["DaskCall", "Packed", "Sender"]
+__all__ = ["DaskCall", "DataLost", "Packed", "Sender"]
 
-_TRIES = 5
-"""How often a call is sent whose large data are lost with a worker."""
+_TRIES = 4
+"""How often a call is sent whose large data are lost with a worker: so often does Dask
+run a task that its workers do not survive."""
 
-_LOOK = 1.0
-"""Seconds between two looks at whether large data are still there."""
+_PAUSE = 0.1
+"""Seconds before data are sent again, which met a worker that was about to die."""
 
 Packed = tuple["DaskCall", bytes]
+
+
+class DataLost(Exception):
+    """A call's workers did not survive it, or died of something else too often."""
 
 
 class DaskCall(Call):
@@ -35,15 +41,17 @@ class DaskCall(Call):
     :ivar future: Dask's, once it is sent
     :ivar ahead: its data that are sent ahead of it
     :ivar begun: whether a worker has told that it has
+    :ivar keys: that Dask has known it by
     """
 
-    __slots__ = ("ahead", "begun", "future", "is_sent", "timer")
+    __slots__ = ("ahead", "begun", "future", "is_sent", "keys", "timer")
 
     def __init__(self, number: int, *call: Any) -> None:
         super().__init__(number, *call)
         self.future: Any = None
         self.ahead: Ahead | None = None
         self.begun = self.is_sent = False
+        self.keys = 0
         self.timer: Any = None
 
     @property
@@ -98,11 +106,12 @@ class Sender:
     async def send_large(self, call: DaskCall, packed: bytes) -> Answer:
         """Send a call behind its large data, and again if those are lost; await it.
 
+        :raises DataLost: if they are lost again and again
         :raises Exception: as `answer` does
         """
         assert call.ahead is not None
-        while True:
-            ahead = await call.ahead.futures()
+        for _ in range(_TRIES):
+            ahead = await self._send_ahead(call, call.ahead)
             first = ahead.pop() if len(packed) >= LARGE else packed
             future = self._client.submit(
                 make,
@@ -114,32 +123,46 @@ class Sender:
             try:
                 return await self.answer(call, future)
             except CancelledError:  # that of threads', not of the loop's
-                if call.done or not self._may_try_again(call):
+                if call.done or not self._connection.is_open:
                     raise
+        raise DataLost(f"its data were lost with their worker {_TRIES} times")
+
+    async def _send_ahead(self, call: DaskCall, ahead: Ahead) -> list[Any]:
+        """Send what goes ahead of a call, as soon as there is a worker to take it.
+
+        If it was for a worker that just died, Dask tries to connect to that for 30 s:
+        its `distributed.comm.timeouts.connect`.
+        """
+        while True:
+            try:
+                futures = await ahead.futures()
+            except OSError:  # a worker that dies, or that there is none yet
+                if not self._connection.is_open:
+                    raise
+                await asyncio.sleep(_PAUSE)
+            else:
+                if call.done:
+                    raise CancelledError("no one wants it")
+                return futures
 
     def _key(self, call: DaskCall) -> str:
-        call.tries += 1
-        return f"{call.name}-{self._connection.uid}-{call.number}-{call.tries}"
+        call.keys += 1
+        name = call.name.encode(errors="replace").decode()
+        return f"{name}-{self._connection.uid}-{call.number}-{call.keys}"
 
     async def answer(self, call: DaskCall, future: Any) -> Answer:
-        """Wait for what comes of a call that was sent, or until its data are lost.
+        """Wait for what comes of a call that was sent.
 
-        :raises CancelledError: that of `concurrent.futures`, if they are, or Dask has
-            cancelled it
+        :raises CancelledError: that of `concurrent.futures`, if Dask has cancelled it
         :raises Exception: as Dask's futures do
         """
         call.future = future
         try:
             if call.done:
                 raise CancelledError("no one wants it")
-            if call.ahead is None:
-                return await future.result()
-            return await _unless_lost(call.ahead, future)
+            return await future.result()
         finally:
             future.release()
-
-    def _may_try_again(self, call: DaskCall) -> bool:
-        return call.tries < _TRIES and self._connection.is_open
 
     async def withdraw(self, calls: Sequence[DaskCall]) -> None:
         """Have Dask forget calls that no one wants, unless a worker is at them.
@@ -159,14 +182,3 @@ class Sender:
             alone = [await self._running([key]) for key in keys if len(keys) > 1]
             return {key for keys in alone for key in keys}
         return {key for of_worker in stacks.values() for key in of_worker}
-
-
-async def _unless_lost(ahead: Ahead, future: Any) -> Answer:
-    waiting = asyncio.ensure_future(future.result())
-    try:
-        while not (await asyncio.wait({waiting}, timeout=_LOOK))[0]:
-            if ahead.is_lost or future.status == "lost":
-                raise CancelledError("data were lost with their worker")
-        return waiting.result()
-    finally:
-        waiting.cancel()

@@ -3,14 +3,15 @@
 They live in the scheduler, under a name. In the coordinator they are awaited; a worker
 that gets one as an argument has a blocking object of the same name, of Dask's.
 
-Note to the next reader. Dask can't take back a request that its scheduler has, so a
-cancelled one is followed to its end, and what came of it is undone: what a `get` has
-taken is for the next one, an acquired lock is released.
+Note to the next reader. Dask can't take back a request that its scheduler has. So none
+waits there for long: it is made again. What comes of one that no one awaits any more is
+undone: what a `get` has taken is for the next one, an acquired lock is released.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from uuid import uuid4
@@ -19,62 +20,122 @@ import distributed
 
 from aioipc.dask.remote import dumps
 from aioipc.dask.remote_queue import RemoteQueue
-from aioipc.errors import QueueEmpty, QueueFull
+from aioipc.errors import BrokenResourceError, QueueEmpty, QueueFull
 from aioipc.wire.pickles import loads
 
 if TYPE_CHECKING:
     from aioipc.dask.engine import DaskEngine
 
-__all__ = ["DaskEvent", "DaskLock", "DaskQueue", "DaskSemaphore"]
+__all__ = ["PATIENCE", "DaskEvent", "DaskLock", "DaskQueue", "DaskSemaphore", "Shared"]
 
 T = TypeVar("T")
 
-_PATIENCE = 1.0
-"""Seconds that a request of a queue waits in the scheduler, before it is made again."""
+PATIENCE = 1.0
+"""Seconds that a request waits in the scheduler, before it is made again."""
 
 Here = Callable[[], "DaskEngine"]
 
 
-class _Shared:
+class Shared:
     """What has a name in the scheduler.
 
     :param here: returns the pool's engine, for one from its loop
+    :param name: that other programs know it by; without one it ends with the pool
     """
 
     def __init__(self, here: Here, name: str | None) -> None:
         self._here = here
+        self._is_named = name is not None
         self.name = name or f"aioipc-{uuid4().hex}"
+        self._engine: DaskEngine | None = None  # whose client `_made` has
         self._made: Any = None
+        self._started: asyncio.Future[Any]
 
     async def _dask(self) -> Any:
         """Return Dask's own object."""
-        client = await self._here().connected()
-        if self._made is None:
-            self._made = self._make(client)
-        return await self._made
+        engine = self._here()
+        client = await engine.connected()
+        if self._engine is not engine:
+            self._engine, self._made = engine, self._make(client)
+            self._started = engine.request(self._start(self._made))
+            engine.share(self)
+        await self._answer(self._started)
+        return self._made
 
     def _make(self, client: Any) -> Any:
         raise NotImplementedError
 
-    async def _follow(self, request: Awaitable[T], undo: Callable[[T], object]) -> T:
-        """Await a request; if that is cancelled, undo what comes of it."""
-        following = self._here().follow(request)
+    def _start(self, made: Any) -> Awaitable[object]:
+        """Return how to have the scheduler know it."""
+        return made
+
+    async def _ask(
+        self,
+        request: Callable[[float], Awaitable[T]],
+        timeout: float | None,
+        undo: Callable[[T], object] | None = None,
+    ) -> T:
+        """Make a request until it is granted.
+
+        :param request: for so many seconds; raises TimeoutError if they were too few
+        :param undo: takes what is granted when no one awaits it any more
+        :raises TimeoutError: if it was not granted within `timeout` seconds
+        """
+        end = _end_of(timeout)
+        while True:
+            try:
+                return await self._answer(self._request(request, end), undo)
+            except TimeoutError:
+                if monotonic() >= end:
+                    raise
+
+    def _request(
+        self, request: Callable[[float], Awaitable[T]], end: float
+    ) -> "asyncio.Future[T]":
+        engine = self._here()
+        engine.check()
+        seconds = min(PATIENCE, end - monotonic())
+        return engine.request(request(max(seconds, 0.001)))
+
+    async def _answer(
+        self, asked: "asyncio.Future[T]", undo: Callable[[T], object] | None = None
+    ) -> T:
+        """Await a request; if that is cancelled, see to it that it is undone."""
         try:
-            return await asyncio.shield(following)
+            await asyncio.wait({asked})
         except asyncio.CancelledError:
-
-            def is_done(task: "asyncio.Future[T]") -> None:
-                if not task.cancelled() and task.exception() is None:
-                    undo(task.result())
-
-            following.add_done_callback(is_done)
+            if undo is not None:
+                _when_granted(asked, undo)
             raise
+        return self._result(asked)
+
+    def _result(self, asked: "asyncio.Future[T]") -> T:
+        """Return what came of a request; say what has ended it, if it was not granted.
+
+        :raises TimeoutError: if it waited for too long
+        :raises ClosedResourceError: if the pool is closed
+        :raises BrokenResourceError: if there is no scheduler any more
+        """
+        error = None if asked.cancelled() else asked.exception()
+        is_over = asked.cancelled() or isinstance(error, OSError)
+        if is_over and not isinstance(error, TimeoutError):
+            self._here().check()
+            raise BrokenResourceError("Dask's scheduler can't be reached") from error
+        return asked.result()
+
+    async def end(self) -> None:
+        """Leave it to others, or end it if it has no name, before the client closes."""
+        made, self._engine, self._made = self._made, None, None
+        await self._let_go(made)
+
+    async def _let_go(self, made: Any) -> None:
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
 
 
-class DaskQueue(_Shared, Generic[T]):
+class DaskQueue(Shared, Generic[T]):
     """A first-in first-out queue for tasks on all machines.
 
     Items pass through the scheduler: they should be small. What a worker has taken is
@@ -84,10 +145,14 @@ class DaskQueue(_Shared, Generic[T]):
     def __init__(self, here: Here, maxsize: int = 0, name: str | None = None) -> None:
         super().__init__(here, name)
         self.maxsize = maxsize
-        self._held: deque[bytes] = deque()  # taken for waits that were cancelled
+        self._held: deque[bytes] = deque()  # that no one awaits any more
+        self._waiters: deque[asyncio.Future[bytes]] = deque()
 
     def _make(self, client: Any) -> Any:
         return distributed.Queue(self.name, client=client, maxsize=self.maxsize)
+
+    def _start(self, made: Any) -> Awaitable[object]:
+        return made._started  # noqa: SLF001 - to await it makes, and counts, it again
 
     async def put(self, item: T, timeout: float | None = None) -> None:
         """Put an item, behind all others.
@@ -97,58 +162,82 @@ class DaskQueue(_Shared, Generic[T]):
         :raises QueueFull: if there was no room within `timeout` seconds
         """
         queue, packed = await self._dask(), dumps(item)
-        await self._repeat(
-            lambda seconds: queue.put(packed, timeout=seconds), bool, timeout, QueueFull
-        )
+        try:
+            await self._ask(lambda left: queue.put(packed, timeout=left), timeout)
+        except TimeoutError:
+            raise QueueFull(f"{self!r}: {timeout:g} s are over") from None
 
     async def get(self, timeout: float | None = None) -> T:
         """Take the first item.
 
-        What a cancelled `get` took is what the next one here returns.
+        What a cancelled `get` took is what the next one here returns; a pool that is
+        closed puts it back, behind all others.
 
         :raises QueueEmpty: if there was none within `timeout` seconds
         """
-        queue = await self._dask()
-        if self._held:
-            return loads(self._held.popleft())
-        packed = await self._repeat(
-            lambda seconds: queue.get(timeout=seconds),
-            self._held.append,
-            timeout,
-            QueueEmpty,
-        )
-        return loads(packed)
+        queue, end = await self._dask(), _end_of(timeout)
+        waiter: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        self._serve()
+        try:
+            while not waiter.done():
+                asked = self._request(lambda left: queue.get(timeout=left), end)
+                _when_granted(asked, self._hold)
+                await asyncio.wait({asked, waiter}, return_when="FIRST_COMPLETED")
+                if not waiter.done():
+                    self._look_at(asked, end, timeout)
+        except BaseException:
+            if waiter.done():
+                self._held.appendleft(waiter.result())
+                self._serve()
+            raise
+        finally:
+            with suppress(ValueError):
+                self._waiters.remove(waiter)
+        return loads(waiter.result())
 
-    async def _repeat(
-        self,
-        request: Callable[[float], Awaitable[Any]],
-        undo: Callable[[Any], object],
-        timeout: float | None,
-        error: type[Exception],
-    ) -> Any:
-        end = None if timeout is None else monotonic() + timeout
-        while True:
-            left = _PATIENCE if end is None else min(_PATIENCE, end - monotonic())
-            try:
-                return await self._follow(request(max(left, 0.001)), undo)
-            except TimeoutError:
-                if end is not None and monotonic() >= end:
-                    raise error(f"{self!r}: {timeout:g} s are over") from None
+    def _look_at(
+        self, asked: "asyncio.Future[bytes]", end: float, timeout: float | None
+    ) -> None:
+        """Raise if nothing will come any more."""
+        try:
+            self._result(asked)
+        except TimeoutError:
+            if monotonic() >= end:
+                raise QueueEmpty(f"{self!r}: {timeout:g} s are over") from None
+
+    def _hold(self, packed: bytes) -> None:
+        self._held.append(packed)
+        self._serve()
+
+    def _serve(self) -> None:
+        """Give what is here to those that wait, in their order."""
+        while self._held and self._waiters:
+            waiter = self._waiters.popleft()
+            waiter.set_result(self._held.popleft())
 
     async def qsize(self) -> int:
         """Return how many items there are."""
         queue = await self._dask()
-        return len(self._held) + int(await queue.qsize())
+        size = await self._answer(self._here().request(queue.qsize()))
+        return len(self._held) + int(size)
+
+    async def _let_go(self, made: Any) -> None:
+        while self._held and self._is_named:
+            await made.put(self._held.popleft())
+        if not self._is_named:
+            made.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RemoteQueue, (self.name, self.maxsize)
 
 
-class DaskSemaphore(_Shared):
+class DaskSemaphore(Shared):
     """A number of permits for tasks on all machines.
 
     A holder that dies gives its permit back when Dask's `lease-timeout` is over: that
-    is 30 s, unless the scheduler is configured otherwise.
+    is 30 s, unless the scheduler is configured otherwise. A pool that is closed gives
+    back what was acquired here.
     """
 
     def __init__(self, here: Here, value: int = 1, name: str | None = None) -> None:
@@ -165,15 +254,19 @@ class DaskSemaphore(_Shared):
     async def acquire(self, timeout: float | None = None) -> bool:
         """Take a permit; False if there was none within `timeout` seconds.
 
-        A cancelled wait has taken none: it is given back at once.
+        A cancelled wait takes none: one that comes too late is given back at once.
         """
         dask = await self._dask()
 
-        def undo(is_acquired: bool) -> None:
-            if is_acquired:
-                self._here().follow(dask.release())
+        async def acquire(left: float) -> bool:
+            if not await dask.acquire(timeout=left):
+                raise TimeoutError
+            return True
 
-        return bool(await self._follow(dask.acquire(timeout=timeout), undo))
+        try:
+            return await self._ask(acquire, timeout, self._give_back)
+        except TimeoutError:
+            return False
 
     async def release(self) -> None:
         """Give a permit back.
@@ -181,7 +274,19 @@ class DaskSemaphore(_Shared):
         :raises RuntimeError: if none was taken here
         """
         dask = await self._dask()
-        await asyncio.shield(self._here().follow(dask.release()))
+        await self._answer(self._here().request(dask.release()))
+
+    def _give_back(self, _acquired: bool) -> None:
+        if self._engine is not None:
+            self._engine.request(self._made.release())
+
+    async def _let_go(self, made: Any) -> None:
+        made.refresh_callback.stop()
+        if self._is_named:
+            while made._leases:  # noqa: SLF001
+                await made.release()
+        else:
+            await made.close()
 
     async def __aenter__(self) -> Self:
         await self.acquire()
@@ -204,7 +309,7 @@ class DaskLock(DaskSemaphore):
         return distributed.Lock, (self.name,)
 
 
-class DaskEvent(_Shared):
+class DaskEvent(Shared):
     """A flag for tasks on all machines."""
 
     def _make(self, client: Any) -> Any:
@@ -213,19 +318,47 @@ class DaskEvent(_Shared):
     async def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is set; False if it was not within `timeout` seconds."""
         event = await self._dask()
-        return bool(await event.wait(timeout=timeout))
+
+        async def wait(left: float) -> bool:
+            if not await event.wait(timeout=left):
+                raise TimeoutError
+            return True
+
+        try:
+            return await self._ask(wait, timeout)
+        except TimeoutError:
+            return False
 
     async def set(self) -> None:
         """Set it, and wake all that wait."""
-        await (await self._dask()).set()
+        event = await self._dask()
+        await self._answer(self._here().request(event.set()))
 
     async def clear(self) -> None:
         """Reset it."""
-        await (await self._dask()).clear()
+        event = await self._dask()
+        await self._answer(self._here().request(event.clear()))
 
     async def is_set(self) -> bool:
         """Return whether it is set."""
-        return bool(await (await self._dask()).is_set())
+        event = await self._dask()
+        return bool(await self._answer(self._here().request(event.is_set())))
+
+    async def _let_go(self, made: Any) -> None:
+        if not self._is_named:  # the scheduler forgets one that is not set
+            await made.clear()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return distributed.Event, (self.name,)
+
+
+def _when_granted(asked: "asyncio.Future[T]", use: Callable[[T], object]) -> None:
+    def is_done(asked: "asyncio.Future[T]") -> None:
+        if not asked.cancelled() and asked.exception() is None:
+            use(asked.result())
+
+    asked.add_done_callback(is_done)
+
+
+def _end_of(timeout: float | None) -> float:
+    return float("inf") if timeout is None else monotonic() + timeout

@@ -2,7 +2,7 @@
 
 import pickle
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Any, cast
@@ -15,41 +15,49 @@ _DEPTH = 20
 _BREADTH = 1_000
 
 
+Dumps = Callable[[Any], object]
+
+
 def blame(
-    function: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    function: Any,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    dumps: Dumps = pickle.dumps,
 ) -> str:
     """Name the part of a call that can't be pickled; empty if none is found."""
     try:
-        return _find(function, args, kwargs or {})
+        return _find(function, args, kwargs or {}, dumps)
     except BaseException:  # noqa: BLE001 - whatever a user's class raises
         return ""
 
 
-def _find(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+def _find(
+    function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], dumps: Dumps
+) -> str:
     parts = [("the function", function)]
     parts += ((f"argument {n}", value) for n, value in enumerate(args, 1))
     parts += ((f"argument {name}", value) for name, value in kwargs.items())
     for name, value in parts:
-        error = _why_not(value)
+        error = _why_not(value, dumps)
         if error is not None:
-            return " -> ".join([name, *_path(value, _DEPTH)]) + f" ({error})"
+            return " -> ".join([name, *_path(value, _DEPTH, dumps)]) + f" ({error})"
     return ""
 
 
-def _why_not(value: object) -> str | None:
+def _why_not(value: object, dumps: Dumps) -> str | None:
     try:
-        pickle.dumps(value)
+        dumps(value)
     except BaseException as error:  # noqa: BLE001 - whatever a user's class raises
         return f"{type(error).__name__}: {text_of(error)}"
     return None
 
 
-def _path(value: object, depth: int) -> list[str]:
+def _path(value: object, depth: int, dumps: Dumps) -> list[str]:
     """Return the steps to the innermost part that can't be pickled, and what it is."""
     if depth:
         for step, part in _parts(value):
-            if _why_not(part) is not None:
-                return [step, *_path(part, depth - 1)]
+            if _why_not(part, dumps) is not None:
+                return [step, *_path(part, depth - 1, dumps)]
     return [_describe(value)]
 
 

@@ -129,7 +129,12 @@ class EnginePool(Front, Generic[E]):
 
     async def aclose(self, *, grace: float | None = None) -> None:
         engine, self._closed = self._engine, True
-        if engine is None or engine.closed:
+        if engine is None:
+            return
+        if engine.closed:  # another one is at it, or has been
+            if engine.loop.is_current():
+                with anyio.move_on_after(REAPING):
+                    await engine.until(engine.has_no_workers)
             return
         if not engine.loop.is_current():
             settle(engine.loop, repr(self))

@@ -84,7 +84,6 @@ class MapResults(Results[Any]):
         self._ordered = how.ordered
         self._goes_on = how.return_exceptions
         self._buffersize = how.buffersize
-        self._workers = engine.width
         self._on_change = _weakly(self._go_on)
         self._weigh = _size_of_row if self._unpack else size_of
         self._source = _open(engine, iterables, self._on_change, self._weigh)
@@ -179,15 +178,16 @@ class MapResults(Results[Any]):
     def _room(self) -> int:
         """How many items the next chunk may have."""
         chunks = UNSEEN if self._each is None else AHEAD
-        if len(self._chunks) >= chunks * self._workers:
+        workers = self._engine.width
+        if len(self._chunks) >= chunks * workers:
             return 0
         ahead = self._under_way + len(self._ready)
-        most = int(AHEAD_SIZE * self._workers / self._weight)
-        left = max(most, UNSEEN * self._workers) - ahead
+        most = int(AHEAD_SIZE * workers / self._weight)
+        left = max(most, UNSEEN * workers) - ahead
         room = min(left, self._size, max(1, int(CHUNK_SIZE / self._weight)))
         if self._buffersize is None:
             return room
-        share = max(1, self._buffersize // (2 * self._workers))
+        share = max(1, self._buffersize // (2 * workers))
         return min(room, self._buffersize - ahead, share)
 
     def _begin(self, items: list[Any]) -> None:

@@ -30,6 +30,8 @@ class Options:
             raise ValueError(f"on_cancel must be one of {choices}")
         if self.timeout is not None and not 0 <= self.timeout < math.inf:
             raise ValueError("timeout must be a number of seconds, or None")
+        if not -1 << 63 <= self.priority < 1 << 63:
+            raise ValueError("priority must fit in 64 bits")
         if self.retries < 0:
             raise ValueError("retries must not be negative")
 

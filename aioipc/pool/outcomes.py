@@ -1,7 +1,8 @@
 """What a task raised, as an exception of the coordinator's."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import pickle
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
@@ -68,13 +69,17 @@ def cannot_load(name: str, error: BaseException) -> DecodeError:
 
 
 def cannot_send(
-    name: str, call: tuple[Any, Sequence[Any], Mapping[str, Any]], error: BaseException
+    name: str,
+    call: tuple[Any, Sequence[Any], Mapping[str, Any]],
+    error: BaseException,
+    dumps: Callable[[Any], object] = pickle.dumps,
 ) -> EncodeError:
     """Return what is to be raised for a call that can't be pickled.
 
     :param call: the function and its arguments
+    :param dumps: which could not
     """
-    what = blame(*call) or f"{type(error).__name__}: {text_of(error)}"
+    what = blame(*call, dumps=dumps) or f"{type(error).__name__}: {text_of(error)}"
     failure = EncodeError(f"task {name} can't be sent: {what}")
     failure.__cause__ = error
     return failure

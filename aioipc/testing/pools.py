@@ -44,7 +44,7 @@ from aioipc.errors import (
     UnsupportedOperation,
     WorkerCrashed,
 )
-from aioipc.testing.gates import Gate, Visit, wait_at
+from aioipc.testing.gates import Address, Gate, Visit, wait_at
 
 __all__ = ["PoolContract", "PoolReport", "check_pool"]
 
@@ -159,6 +159,12 @@ class PoolContract:
         assert [each async for each in pool.starmap(_append, [(mine, 3)])] == [[1, 3]]
         assert mine == [1]
 
+    @needs("pickles")
+    async def test_a_result_is_a_copy(self, pool: Pool) -> None:
+        tasks = [pool.submit(_fill, n) for n in range(20)]
+        for n, task in enumerate(tasks):
+            assert set(await task) == {n}
+
     async def test_large_buffers_arrive_whole(self, pool: Pool) -> None:
         sent = bytes(range(256)) * 4096
         assert await pool.run(_join, sent, sent[::-1]) == sent + sent[::-1]
@@ -265,7 +271,8 @@ class PoolContract:
         async with Gate() as gate:
             busy, visits = await _busy(pool, gate)
             late = [pool.submit(wait_at, gate.address, "late") for _ in range(2)]
-            assert [task.cancel() for task in late] == [True, True]
+            late += [pool.submit(_wait_with, gate.address, _large()) for _ in range(2)]
+            assert all(task.cancel() for task in late)
             after = [pool.submit(wait_at, gate.address, "after") for _ in range(2)]
             for visit in visits:
                 await visit.let_go()
@@ -498,6 +505,23 @@ def _generate(count: int) -> Iterator[int]:
 def _append(values: list[int], value: int) -> list[int]:
     values.append(value)
     return values
+
+
+_filled = bytearray(1 << 20)
+
+
+def _fill(value: int) -> bytearray:
+    """Return the same buffer each time, with something else in it."""
+    _filled[:] = bytes([value]) * len(_filled)
+    return _filled
+
+
+def _large() -> bytes:
+    return bytes(2 << 20)
+
+
+def _wait_with(address: Address, _large: bytes) -> str:
+    return wait_at(address, "late")
 
 
 def _join(one: bytes, other: bytes) -> bytes:

@@ -9,6 +9,7 @@ Where they can't be pickled either, there is still its text.
 import io
 import pickle
 import traceback
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -44,15 +45,22 @@ class Failure(NamedTuple):  # not a dataclass: that takes a worker long to impor
         return error if isinstance(error, BaseException) else None
 
 
-def describe(error: BaseException, doing: str) -> Failure:
-    """Return what there is to be told of an exception, whatever its class is like."""
+def describe(
+    error: BaseException,
+    doing: str,
+    by_value: Callable[[object], bytes] | None = None,
+) -> Failure:
+    """Return what there is to be told of an exception, whatever its class is like.
+
+    :param by_value: pickles what can't be found by its name on the other side
+    """
     cls = type(error)
     return Failure(
         kind=f"{cls.__module__}.{cls.__qualname__}",
         text=text_of(error),
         trace="".join(_format(error)),
         doing=doing,
-        pickled=_pickle(error),
+        pickled=_pickle(error, by_value),
     )
 
 
@@ -84,11 +92,17 @@ def beyond_here(error: BaseException) -> Any:
     return trace
 
 
-def _pickle(error: BaseException) -> bytes | None:
+def _pickle(
+    error: BaseException, by_value: Callable[[object], bytes] | None
+) -> bytes | None:
     """Return a pickle that is known to load, or None."""
-    for form in (error, _Parts(error)):
+    ways: list[tuple[Callable[[object], bytes], object]]
+    ways = [(_dumps, error), (_dumps, _Parts(error))]
+    if by_value is not None:
+        ways.append((by_value, _Parts(error)))
+    for dumps, form in ways:
         try:
-            pickled = _dumps(form)
+            pickled = dumps(form)
             copy = pickle.loads(pickled)
             # Not by `==`, which may be the user's own: an array has no truth.
             if type(copy) is type(error) and (

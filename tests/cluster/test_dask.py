@@ -1,14 +1,12 @@
-"""`DaskPool`, on a cluster that is a program of its own; and where it has its own."""
+"""`DaskPool`: where its cluster is, its calls, cancels and deaths."""
 
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import anyio
-import dask
+import anyio.lowlevel
 import dask_tasks
 import numpy as np
 import pytest
@@ -17,95 +15,11 @@ from distributed import Client
 import aioipc
 from aioipc import WorkerCrashed, WorkerStartError
 from aioipc.dask import DaskPool, home
-from aioipc.testing import PoolContract
 from aioipc.testing.gates import Gate, wait_at
-
-pytestmark = pytest.mark.cluster
-
-PROGRAM = Path(__file__).parent / "dask_cluster.py"
-LOOPS = [
-    pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
-    pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
-]
-
-
-@pytest.fixture(params=LOOPS)
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
-    return request.param
-
-
-@pytest.fixture(autouse=True)
-def nothing_blocks() -> None:
-    """Dask's client reads files and resolves names in its loop."""
-
-
-class Program:
-    """A cluster that is a program of its own.
-
-    :ivar address: of its scheduler
-    """
-
-    def __init__(self, workers: int) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, PROGRAM, str(workers)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stdout
-        self.address = self._process.stdout.readline().strip()
-
-    def kill(self) -> None:
-        self._process.kill()
-        self.end()
-
-    def end(self) -> None:
-        with self._process as process:
-            assert process.stdin
-            process.stdin.close()
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """The address of a cluster of three workers."""
-    program = Program(3)
-    yield program.address
-    program.end()
-
-
-async def there_are_workers(pool: DaskPool) -> None:
-    """Wait for those that were killed before to be replaced."""
-    await client_of(pool).wait_for_workers(3, timeout=30)
 
 
 def client_of(pool: DaskPool) -> Any:
     return pool._engine._connection.client
-
-
-@pytest.fixture
-async def pool(cluster: str):
-    async with DaskPool(cluster, 2, grace=0.2) as pool:
-        await there_are_workers(pool)
-        yield pool
-
-
-@pytest.fixture
-async def whole(cluster: str):
-    """The pool of all that the cluster has."""
-    async with DaskPool(cluster, grace=0.2) as pool:
-        await there_are_workers(pool)
-        yield pool
-
-
-class TestDaskPool(PoolContract):
-    pass
-
-
-@pytest.mark.slow
-class TestDaskPoolWithoutLimit(PoolContract):
-    @pytest.fixture
-    async def pool(self, whole):
-        return whole
 
 
 # Where it is
@@ -274,8 +188,10 @@ async def test_a_map_has_only_its_window_on_the_scheduler(pool) -> None:
 # Cancels
 
 
-async def test_a_task_that_is_cancelled_before_it_begins_never_does() -> None:
-    program = Program(1)
+async def test_a_task_that_is_cancelled_before_it_begins_never_does(
+    new_cluster,
+) -> None:
+    program = new_cluster(1)
     async with DaskPool(program.address) as pool, Gate() as gate:
         running = pool.submit(wait_at, gate.address)
         visit = await gate.visit()
@@ -292,7 +208,6 @@ async def test_a_task_that_is_cancelled_before_it_begins_never_does() -> None:
         assert visit.name == "last"
         await visit.let_go()
         assert [await running, await last] == ["go"] * 2
-    program.end()
 
 
 async def test_a_task_that_is_abandoned_keeps_its_worker_busy(pool) -> None:
@@ -358,8 +273,8 @@ async def test_a_task_that_kills_every_worker(cluster) -> None:
         assert await pool.run(abs, -1) == 1
 
 
-async def test_the_scheduler_killed_while_tasks_run() -> None:
-    program = Program(1)
+async def test_the_scheduler_killed_while_tasks_run(new_cluster) -> None:
+    program = new_cluster(1)
     async with DaskPool(program.address) as pool, Gate() as gate:
         running = pool.submit(wait_at, gate.address)
         await gate.visit()
@@ -377,8 +292,8 @@ async def test_the_scheduler_killed_while_tasks_run() -> None:
 
 
 @pytest.mark.slow
-async def test_the_scheduler_killed_while_nothing_is_at_work() -> None:
-    program = Program(0)
+async def test_the_scheduler_killed_while_nothing_is_at_work(new_cluster) -> None:
+    program = new_cluster(0)
     async with DaskPool(program.address) as pool:
         program.kill()
         with anyio.fail_after(10):
@@ -422,19 +337,19 @@ async def test_an_initializer_that_raises(cluster) -> None:
         async with pool:
             pass
     async with DaskPool(cluster) as other:  # which a worker that starts is not lost to
-        await there_are_workers(other)
+        await client_of(other).wait_for_workers(3, timeout=30)
         async with Gate() as gate:
             call = other.submit(wait_at, gate.address)
             await (await gate.visit()).let_die()
             await (await gate.visit()).let_go()
             assert await call == "go"
-        await there_are_workers(other)
+        await client_of(other).wait_for_workers(3, timeout=30)
 
 
 async def test_an_initializer_that_raises_in_a_worker_that_comes_later(
-    tmp_path,
+    new_cluster, tmp_path
 ) -> None:
-    program = Program(1)
+    program = new_cluster(1)
     path = str(tmp_path / "there")
     async with DaskPool(
         program.address,
@@ -447,17 +362,18 @@ async def test_an_initializer_that_raises_in_a_worker_that_comes_later(
             await pool.run(abs, -1)
     async with DaskPool(program.address) as other:
         assert await other.run(abs, -1) == 1
-    program.end()
 
 
-async def test_a_worker_that_its_own_cluster_gives_up_is_replaced(monkeypatch) -> None:
+@pytest.mark.parametrize("is_given_up", [True, False])
+async def test_a_worker_that_is_gone_for_good_is_replaced(
+    monkeypatch, is_given_up
+) -> None:
     monkeypatch.setattr(home, "TENDING", 0.05)
-    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1 ms"}):
-        async with DaskPool(max_workers=1) as pool, Gate() as gate:
-            call = pool.submit(wait_at, gate.address)
-            await (await gate.visit()).let_die()
-            await (await gate.visit()).let_go()
-            assert await call == "go"
+    async with DaskPool(max_workers=1) as pool:
+        workers = pool._engine._home.cluster.workers
+        nanny = workers.pop(0) if is_given_up else workers[0]  # as its cluster does
+        await nanny.close()
+        assert await pool.run(abs, -1) == 1
 
 
 # Without it
@@ -480,90 +396,3 @@ def test_without_the_extra_it_says_what_to_install() -> None:
     lines = done.stdout.splitlines()
     assert len(lines) == 2
     assert all(line.endswith("pip install 'aioipc[dask]'") for line in lines)
-
-
-# What is shared
-
-
-async def test_a_queue_that_tasks_put_into_and_get_from(pool) -> None:
-    queue = pool.Queue(maxsize=2)
-    call = pool.submit(dask_tasks.put_all, queue, [("one", 1), {"two": 2}, None])
-    assert [await queue.get() for _ in range(3)] == [("one", 1), {"two": 2}, None]
-    await call
-    await queue.put(3)
-    assert await queue.qsize() == 1
-    assert await pool.run(dask_tasks.get_one, queue) == 3
-    with pytest.raises(aioipc.QueueEmpty):
-        await queue.get(timeout=0.01)
-    for n in range(2):
-        await queue.put(n)
-    with pytest.raises(aioipc.QueueFull):
-        await queue.put(2, timeout=0.01)
-    assert [await queue.get() for _ in range(2)] == [0, 1]
-
-
-async def test_what_a_cancelled_get_takes_is_for_the_next_one(pool) -> None:
-    queue = pool.Queue()
-    with anyio.move_on_after(0.05):
-        await queue.get()
-    for n in range(3):
-        await queue.put(n)
-    assert [await queue.get() for _ in range(3)] == [0, 1, 2]
-
-
-async def test_a_lock_that_a_task_holds(pool) -> None:
-    lock, inside = pool.Lock(), pool.Event()
-    async with Gate() as gate:
-        call = pool.submit(dask_tasks.hold, lock, inside, gate.address)
-        visit = await gate.visit()
-        assert await inside.is_set()
-        assert not await lock.acquire(timeout=0.01)
-        await visit.let_go()
-        await call
-    async with lock:
-        assert not await pool.run(dask_tasks.may_enter, lock)
-    assert await pool.run(dask_tasks.may_enter, lock)
-
-
-async def test_a_cancelled_acquire_has_acquired_nothing(pool) -> None:
-    lock = pool.Lock()
-    await lock.acquire()
-    with anyio.move_on_after(0.05) as scope:
-        await lock.acquire()
-    assert scope.cancelled_caught
-    await lock.release()
-    with anyio.fail_after(10):
-        await lock.acquire()
-    await lock.release()
-
-
-async def test_a_semaphore_has_so_many_permits(pool) -> None:
-    semaphore = pool.Semaphore(2)
-    assert await semaphore.acquire()
-    assert await pool.run(dask_tasks.may_enter, semaphore)
-    assert await semaphore.acquire()
-    assert not await pool.run(dask_tasks.may_enter, semaphore)
-    for _ in range(2):
-        await semaphore.release()
-    with pytest.raises(RuntimeError):
-        await semaphore.release()
-
-
-async def test_an_event_that_all_wait_for(pool) -> None:
-    event = pool.Event("of-all")
-    assert repr(event) == "<DaskEvent 'of-all'>"
-    calls = [pool.submit(dask_tasks.wait_for, event) for _ in range(2)]
-    assert not await event.wait(timeout=0.01)
-    await event.set()
-    assert await event.wait()
-    assert [await call for call in calls] == [True, True]
-    await event.clear()
-    assert not await event.is_set()
-
-
-async def test_what_is_shared_is_closed_with_the_pool(cluster) -> None:
-    async with DaskPool(cluster) as pool:
-        queue = pool.Queue()
-        await queue.put(1)
-    with pytest.raises(aioipc.ClosedResourceError):
-        await queue.get()
