@@ -131,3 +131,8 @@ def queue_waiters(name: str, dask_scheduler: Any) -> int:
 def semaphore_waiters(name: str, dask_scheduler: Any) -> int:
     """Return how many requests wait for a permit."""
     return len(dask_scheduler.extensions["semaphores"].events[name]._waiters)
+
+
+def may_enter_or_has(shared: Any) -> int:
+    """Use a lock, or a queue, in any way."""
+    return may_enter(shared) if hasattr(shared, "acquire") else shared.qsize()

@@ -75,7 +75,6 @@ def test_priority_pipeline() -> None:
     ]
 
 
-@pytest.mark.cluster
 def test_cluster() -> None:
     assert run("cluster.py") == ["on processes: 589", "on a cluster: 589"]
 

@@ -63,6 +63,7 @@ class DaskEngine(Engine):
     """The client of one pool on one event loop.
 
     :param limit: calls that the cluster may have at the same time; None for any number
+    :param shared: what the pool has made for its tasks to share
     """
 
     chunk_options = MappingProxyType({"note": note})
@@ -74,6 +75,7 @@ class DaskEngine(Engine):
         home: Home,
         initialize: Initialize | None,
         limit: int | None,
+        shared: "list[Shared]",
     ) -> None:
         super().__init__(loop)
         self.limit = limit
@@ -88,7 +90,7 @@ class DaskEngine(Engine):
         self._unwanted: list[DaskCall] = []  # that Dask has
         self._tasks: set[asyncio.Task[Any]] = set()
         self._requests: set[asyncio.Task[Any]] = set()
-        self._shared: list[Shared] = []
+        self._shared = shared
         self._ending: asyncio.Task[None] | None = None
         self._ended = False
         self._spawn(self._live())
@@ -123,10 +125,6 @@ class DaskEngine(Engine):
         task.add_done_callback(self._requests.discard)
         task.add_done_callback(lambda task: task.cancelled() or task.exception())
         return task
-
-    def share(self, shared: "Shared") -> None:
-        """End something together with the pool."""
-        self._shared.append(shared)
 
     @property
     def width(self) -> int:
@@ -393,7 +391,7 @@ class DaskEngine(Engine):
             while self._requests:  # what they undo are requests, too
                 await asyncio.wait(self._requests)
             for shared in self._shared:
-                await shared.end()
+                await shared.end(self._connection.client)
         await _end_tasks(self._requests)
 
     def abandon(self) -> None:

@@ -1,19 +1,21 @@
 """`DaskPool`: the contract of pools, kept by a Dask cluster."""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from aioipc.abc import Capabilities
 from aioipc.dask.engine import DaskEngine
 from aioipc.dask.home import Home, Where
-from aioipc.dask.shared import DaskEvent, DaskLock, DaskQueue, DaskSemaphore
-from aioipc.errors import EventLoopError
+from aioipc.dask.shared import DaskEvent, DaskLock, DaskQueue, DaskSemaphore, Shared
+from aioipc.errors import EventLoopError, TaskCancelled
 from aioipc.pool.front import GRACE, EnginePool
 from aioipc.pool.limits import usable_cpus
 from aioipc.pool.options import OnCancel, Options, check_options
 from aioipc.transport.loops import AsyncioLoop, Loop
 
 __all__ = ["DaskPool"]
+
+S = TypeVar("S", bound=Shared)
 
 CONNECT_TIMEOUT = 10.0
 """Seconds that it may take to connect, when a pool does not say."""
@@ -81,6 +83,7 @@ class DaskPool(EnginePool[DaskEngine]):
         self._limit = None if where is None else max_workers
         self._initialize = initializer and (initializer, initargs)
         self._connect_timeout = connect_timeout
+        self._shared: list[Shared] = []
         super().__init__(options, name=name, grace=grace)
 
     @property
@@ -104,21 +107,26 @@ class DaskPool(EnginePool[DaskEngine]):
         """Return a queue of the cluster, for tasks as well.
 
         :param maxsize: items that it may have; 0 for any number
-        :param name: that other programs know it by
+        :param name: that other programs know it by; without one it ends with the pool.
+            So it is with the others below
         """
-        return DaskQueue(self._engine_here, maxsize, name)
+        return self._share(DaskQueue(self._engine_here, maxsize, name))
 
     def Lock(self, name: str | None = None) -> DaskLock:  # noqa: N802
         """Return a lock of the cluster, for tasks as well."""
-        return DaskLock(self._engine_here, name)
+        return self._share(DaskLock(self._engine_here, name))
 
     def Semaphore(self, value: int = 1, name: str | None = None) -> DaskSemaphore:  # noqa: N802
         """Return a semaphore of the cluster, for tasks as well."""
-        return DaskSemaphore(self._engine_here, value, name)
+        return self._share(DaskSemaphore(self._engine_here, value, name))
 
     def Event(self, name: str | None = None) -> DaskEvent:  # noqa: N802
         """Return an event of the cluster, for tasks as well."""
-        return DaskEvent(self._engine_here, name)
+        return self._share(DaskEvent(self._engine_here, name))
+
+    def _share(self, shared: S) -> S:
+        self._shared.append(shared)
+        return shared
 
     async def __aenter__(self) -> Self:
         """Connect.
@@ -140,6 +148,14 @@ class DaskPool(EnginePool[DaskEngine]):
     def _width(self) -> int:
         return self._processes if self._engine is None else self._engine.width
 
+    async def _end_with_loop(self) -> None:
+        """Disconnect while the loop can still do it."""
+        engine = self._engine
+        if engine is not None:
+            engine.close(TaskCancelled("the event loop has ended"))
+            await engine.until(engine.has_no_workers)
+        await super()._end_with_loop()
+
     def _new_engine(self, loop: Loop) -> DaskEngine:
         if not isinstance(loop, AsyncioLoop):
             self._closed = True
@@ -147,4 +163,4 @@ class DaskPool(EnginePool[DaskEngine]):
                 "DaskPool needs asyncio: Dask's client runs on no other"
             )
         home = Home(self._where, self._processes, self._connect_timeout)
-        return DaskEngine(loop, home, self._initialize, self._limit)
+        return DaskEngine(loop, home, self._initialize, self._limit, self._shared)

@@ -50,6 +50,7 @@ class Shared:
         self._engine: DaskEngine | None = None  # whose client `_made` has
         self._made: Any = None
         self._started: asyncio.Future[Any]
+        self._is_elsewhere = False  # whether a task has been given it
 
     async def _dask(self) -> Any:
         """Return Dask's own object."""
@@ -58,7 +59,6 @@ class Shared:
         if self._engine is not engine:
             self._engine, self._made = engine, self._make(client)
             self._started = engine.request(self._start(self._made))
-            engine.share(self)
         await self._answer(self._started)
         return self._made
 
@@ -123,12 +123,25 @@ class Shared:
             raise BrokenResourceError("Dask's scheduler can't be reached") from error
         return asked.result()
 
-    async def end(self) -> None:
+    async def end(self, client: Any) -> None:
         """Leave it to others, or end it if it has no name, before the client closes."""
-        made, self._engine, self._made = self._made, None, None
-        await self._let_go(made)
+        made = self._made
+        if made is None and self._is_elsewhere and not self._is_named:
+            made = self._make(client)
+            await self._start(made)
+        self._engine = self._made = None
+        if made is not None:
+            await self._let_go(made)
 
     async def _let_go(self, made: Any) -> None:
+        raise NotImplementedError
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._is_elsewhere = True
+        return self._plain()
+
+    def _plain(self) -> tuple[Any, ...]:
+        """Return how a worker makes one that blocks."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -226,9 +239,9 @@ class DaskQueue(Shared, Generic[T]):
         while self._held and self._is_named:
             await made.put(self._held.popleft())
         if not self._is_named:
-            made.close()
+            await made.client.run_on_scheduler(_end_queue, self.name)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def _plain(self) -> tuple[Any, ...]:
         return RemoteQueue, (self.name, self.maxsize)
 
 
@@ -282,10 +295,9 @@ class DaskSemaphore(Shared):
 
     async def _let_go(self, made: Any) -> None:
         made.refresh_callback.stop()
-        if self._is_named:
-            while made._leases:  # noqa: SLF001
-                await made.release()
-        else:
+        while made._leases:  # noqa: SLF001
+            await made.release()
+        if not self._is_named:
             await made.close()
 
     async def __aenter__(self) -> Self:
@@ -295,7 +307,7 @@ class DaskSemaphore(Shared):
     async def __aexit__(self, *exc_info: object) -> None:
         await self.release()
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def _plain(self) -> tuple[Any, ...]:
         return distributed.Semaphore, (self._value, self.name)
 
 
@@ -305,7 +317,7 @@ class DaskLock(DaskSemaphore):
     def __init__(self, here: Here, name: str | None = None) -> None:
         super().__init__(here, 1, name)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def _plain(self) -> tuple[Any, ...]:
         return distributed.Lock, (self.name,)
 
 
@@ -348,8 +360,15 @@ class DaskEvent(Shared):
         if not self._is_named:  # the scheduler forgets one that is not set
             await made.clear()
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def _plain(self) -> tuple[Any, ...]:
         return distributed.Event, (self.name,)
+
+
+def _end_queue(name: str, dask_scheduler: Any) -> None:
+    """Have the scheduler forget a queue, however many workers have known it."""
+    queues = dask_scheduler.extensions["queues"]
+    while name in queues.queues:
+        queues.release(name)
 
 
 def _when_granted(asked: "asyncio.Future[T]", use: Callable[[T], object]) -> None:

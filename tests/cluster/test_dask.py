@@ -1,80 +1,22 @@
-"""`DaskPool`: where its cluster is, its calls, cancels and deaths."""
+"""The calls of a `DaskPool`: their arguments, results, cancels and deaths."""
 
 import subprocess
 import sys
 import warnings
 from typing import Any
 
-import anyio
-import anyio.lowlevel
 import dask_tasks
 import numpy as np
 import pytest
-from distributed import Client
 
 import aioipc
-from aioipc import WorkerCrashed, WorkerStartError
-from aioipc.dask import DaskPool, home
+from aioipc import WorkerCrashed
+from aioipc.dask import DaskPool
 from aioipc.testing.gates import Gate, wait_at
 
 
 def client_of(pool: DaskPool) -> Any:
     return pool._engine._connection.client
-
-
-# Where it is
-
-
-async def test_a_cluster_that_is_nowhere() -> None:
-    pool = DaskPool("tcp://127.0.0.1:9", connect_timeout=0.2)
-    with pytest.raises(WorkerStartError, match=r"can't reach Dask, tcp://127.0.0.1:9"):
-        async with pool:
-            pass
-    with pytest.raises(WorkerStartError, match=r"can't reach Dask"):
-        await pool.run(abs, -1)
-
-
-def test_under_trio_it_says_that_dask_needs_asyncio(cluster) -> None:
-    async def main() -> None:
-        with pytest.raises(aioipc.EventLoopError, match="DaskPool needs asyncio"):
-            async with DaskPool(cluster):
-                pass
-
-    anyio.run(main, backend="trio")
-
-
-async def test_what_is_opened_by_its_address(cluster) -> None:
-    address = cluster.replace("tcp://", "dask://")
-    async with aioipc.open_pool(address, max_workers=1, name="far") as pool:
-        assert await pool.run(abs, -1) == 1
-        assert repr(pool) == "<DaskPool 'far' workers=1/1 running=0 pending=0>"
-
-
-async def test_calls_before_it_is_connected_wait_for_that(cluster) -> None:
-    pool = DaskPool(cluster)
-    try:
-        assert await pool.submit(abs, -1) == 1
-    finally:
-        await pool.aclose()
-
-
-async def test_a_client_of_the_users_stays_as_it_is(cluster) -> None:
-    async with Client(cluster, asynchronous=True, set_as_default=False) as client:
-        async with DaskPool(client) as pool:
-            assert await pool.run(abs, -1) == 1
-        assert client.status == "running"
-        assert not client.futures
-        assert await client.submit(abs, -2) == 2
-
-
-def test_a_client_that_blocks_is_refused(cluster) -> None:
-    async def main() -> None:
-        with pytest.raises(WorkerStartError, match="asynchronous=True"):
-            async with DaskPool(client):
-                pass
-
-    with Client(cluster, set_as_default=False) as client:
-        anyio.run(main)
 
 
 async def test_how_many_tasks_a_cluster_may_have_of_a_pool(cluster) -> None:
@@ -97,32 +39,29 @@ async def test_a_function_that_has_no_name_travels_by_value(pool) -> None:
     assert [n async for n in pool.map(lambda n: n + add, range(3))] == [3, 4, 5]
 
 
-def test_a_function_of_the_main_module_travels_by_value(cluster) -> None:
-    code = f"""if True:
-        import asyncio
-        from aioipc.dask import DaskPool, home
+async def test_what_cannot_be_pickled_is_named(pool) -> None:
+    with pytest.raises(aioipc.EncodeError, match="argument 2 -> a generator"):
+        await pool.run(lambda one, other: None, lambda: 1, (n for n in ()))
 
-        class Pair:
-            def __init__(self, one):
-                self.one = one
 
-        def double(n):
-            return Pair(2 * n)
+async def test_a_name_that_is_no_text_is_a_name(pool) -> None:
+    named = pool.options(name="\ud800")
+    assert await named.run(abs, -1) == 1
+    assert "\ud800" in repr(named.submit(abs, -1))
 
-        async def main():
-            async with DaskPool({cluster!r}) as pool:
-                print((await pool.run(double, 21)).one)
 
-        asyncio.run(main())
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert (done.stdout, done.stderr) == ("42\n", "")
+async def test_a_map_that_began_before_the_pool_was_connected_is_as_wide(
+    cluster,
+) -> None:
+    most = 0
+    pool = DaskPool(cluster, 2)
+    try:
+        async with pool.map(dask_tasks.square, range(10_000)) as results:
+            async for _ in results:
+                most = max(most, len(pool._engine.open))
+    finally:
+        await pool.aclose()
+    assert most > 8  # chunks, as many as there are for one worker
 
 
 async def test_what_cannot_be_loaded_there_fails_one_call(pool) -> None:
@@ -168,7 +107,7 @@ async def test_large_data_arrive_as_what_they_were(pool, kind) -> None:
 
 
 async def test_a_large_pickle_goes_past_the_scheduler(pool) -> None:
-    many = [float(n) for n in range(200_000)]
+    many = [float(n) for n in range(2_000_000)]  # of so much in a graph Dask warns
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert await pool.run(sum, many) == sum(many)
@@ -273,126 +212,100 @@ async def test_a_task_that_kills_every_worker(cluster) -> None:
         assert await pool.run(abs, -1) == 1
 
 
-async def test_the_scheduler_killed_while_tasks_run(new_cluster) -> None:
-    program = new_cluster(1)
-    async with DaskPool(program.address) as pool, Gate() as gate:
-        running = pool.submit(wait_at, gate.address)
-        await gate.visit()
-        pending = pool.submit(abs, -1)
-        program.kill()
-        with anyio.fail_after(10):
-            for call in (running, pending):
-                with pytest.raises(
-                    aioipc.BrokenResourceError, match="scheduler is lost"
-                ):
-                    await call
-            with pytest.raises(aioipc.BrokenResourceError, match="scheduler is lost"):
-                await pool.run(abs, -1)
-            await pool.aclose()
-
-
-@pytest.mark.slow
-async def test_the_scheduler_killed_while_nothing_is_at_work(new_cluster) -> None:
-    program = new_cluster(0)
-    async with DaskPool(program.address) as pool:
-        program.kill()
-        with anyio.fail_after(10):
-            await pool._engine.until(lambda: pool._engine.refusal is not None)
-            with pytest.raises(aioipc.BrokenResourceError, match="scheduler is lost"):
-                pool.submit(abs, -1)
-            await pool.aclose()
-
-
-# A cluster of its own
-
-
-async def test_a_cluster_of_its_own_ends_with_it() -> None:
-    async with DaskPool(
-        max_workers=1, initializer=dask_tasks.remember, initargs=("ready",)
-    ) as pool:
-        assert await pool.run(dask_tasks.words) == ["ready"]
-        pool.resize(2)
-        async with Gate() as gate:
-            calls = [pool.submit(wait_at, gate.address) for _ in range(2)]
-            for visit in [await gate.visit() for _ in calls]:
-                await visit.let_go()
-            assert [await call for call in calls] == ["go"] * 2
-
-
-@pytest.mark.slow
-async def test_a_cluster_of_its_own_is_killed_when_there_is_no_time() -> None:
-    async with Gate() as gate:
-        async with DaskPool(max_workers=1) as pool:
-            call = pool.submit(wait_at, gate.address)
-            visit = await gate.visit()
-            await pool.aclose(grace=0)
-        with pytest.raises(aioipc.TaskCancelled):
-            await call
-        await visit.end()
-
-
-async def test_an_initializer_that_raises(cluster) -> None:
-    pool = DaskPool(cluster, initializer=dask_tasks.refuse, initargs=("mine",))
-    with pytest.raises(WorkerStartError, match=r"LookupError: .*mine"):
-        async with pool:
-            pass
-    async with DaskPool(cluster) as other:  # which a worker that starts is not lost to
-        await client_of(other).wait_for_workers(3, timeout=30)
-        async with Gate() as gate:
-            call = other.submit(wait_at, gate.address)
-            await (await gate.visit()).let_die()
-            await (await gate.visit()).let_go()
-            assert await call == "go"
-        await client_of(other).wait_for_workers(3, timeout=30)
-
-
-async def test_an_initializer_that_raises_in_a_worker_that_comes_later(
+async def test_a_task_that_kills_its_workers_by_a_large_argument(
     new_cluster, tmp_path
 ) -> None:
-    program = new_cluster(1)
-    path = str(tmp_path / "there")
-    async with DaskPool(
-        program.address,
-        initializer=dask_tasks.refuse_if_there_was_one,
-        initargs=(path,),
-    ) as pool:
-        with pytest.raises(WorkerStartError, match=r"FileExistsError.*there"):
-            await pool.run(dask_tasks.die)
-        with pytest.raises(WorkerStartError, match=r"FileExistsError.*there"):
-            await pool.run(abs, -1)
-    async with DaskPool(program.address) as other:
-        assert await other.run(abs, -1) == 1
+    path = tmp_path / "calls"
+    async with DaskPool(new_cluster(4).address) as pool:
+        for retries, times in ((0, 4), (1, 12)):
+            await client_of(pool).wait_for_workers(4, timeout=30)
+            with pytest.raises(
+                WorkerCrashed, match="task die_with: its data were lost"
+            ):
+                await pool.options(retries=retries).run(
+                    dask_tasks.die_with, np.ones(1 << 18), str(path)
+                )
+            assert path.read_text() == "x" * times
+            assert pool.statistics().crashes == times // 4
 
 
-@pytest.mark.parametrize("is_given_up", [True, False])
-async def test_a_worker_that_is_gone_for_good_is_replaced(
-    monkeypatch, is_given_up
+async def test_large_data_that_meet_a_dying_worker_are_sent_again(
+    pool, monkeypatch
 ) -> None:
-    monkeypatch.setattr(home, "TENDING", 0.05)
-    async with DaskPool(max_workers=1) as pool:
-        workers = pool._engine._home.cluster.workers
-        nanny = workers.pop(0) if is_given_up else workers[0]  # as its cluster does
-        await nanny.close()
-        assert await pool.run(abs, -1) == 1
+    scatter, errors = client_of(pool).scatter, [OSError("gone"), TimeoutError()]
+
+    async def failing(*args: object, **options: object) -> object:
+        if errors:
+            raise errors.pop()
+        return await scatter(*args, **options)
+
+    monkeypatch.setattr(client_of(pool), "scatter", failing)
+    assert await pool.run(dask_tasks.total, np.ones(1 << 18)) == 1 << 18
+    assert not errors
 
 
-# Without it
+async def test_a_begun_call_that_is_made_again_has_its_time_anew(pool) -> None:
+    async with Gate() as gate:
+        call = pool.options(timeout=20).submit(wait_at, gate.address)
+        visit = await gate.visit()
+        await pool._engine.until(lambda: call.started)
+        (sent,) = pool._engine._sent.values()
+        timer = sent.timer
+        await visit.let_die()
+        visit = await gate.visit()
+        await pool._engine.until(lambda: sent.timer is not timer)
+        assert timer.cancelled()
+        await visit.let_go()
+        assert await call == "go"
 
 
-def test_without_the_extra_it_says_what_to_install() -> None:
-    code = """if True:
-        import sys
-        sys.modules["distributed"] = None
-        import aioipc
-        for attempt in ("import aioipc.dask", "aioipc.open_pool('dask://here:1')"):
-            try:
-                exec(attempt)
-            except ModuleNotFoundError as error:
-                print(error)
+# The main module
+
+
+def test_what_is_of_the_main_module_travels_by_value(cluster) -> None:
+    code = f"""if True:
+        import asyncio
+        from aioipc.dask import DaskPool
+
+        class Pair:
+            def __init__(self, one):
+                self.one = one
+
+        class Mine(Exception):
+            pass
+
+        def double(n):
+            return Pair(2 * n)
+
+        def fail(n):
+            raise Mine(n)
+
+        def either(n):
+            return (lambda: n) if n else (m for m in ())
+
+        async def main():
+            async with DaskPool({cluster!r}) as pool:
+                print((await pool.run(double, 21)).one)
+                try:
+                    await pool.run(fail, 1)
+                except Mine as error:
+                    print("caught", error)
+                try:
+                    async for _ in pool.map(fail, [2, 3]):
+                        pass
+                except Mine as error:
+                    print("caught", error)
+                async for result in pool.map(either, [4, 0], return_exceptions=True):
+                    print(result() if callable(result) else type(result).__name__)
+
+        asyncio.run(main())
     """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
-    lines = done.stdout.splitlines()
-    assert len(lines) == 2
-    assert all(line.endswith("pip install 'aioipc[dask]'") for line in lines)
+    lines = ["42", "caught 1", "caught 2", "4", "EncodeError", ""]
+    assert (done.stdout, done.stderr) == ("\n".join(lines), "")

@@ -1,12 +1,45 @@
 """Queues, locks, semaphores and events that the tasks of a `DaskPool` share."""
 
+import asyncio
+import contextlib
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
 import anyio
 import dask_tasks
 import pytest
+from distributed import Client
 
 import aioipc
 from aioipc.dask import DaskPool
 from aioipc.testing.gates import Gate
+
+
+async def waiting(
+    pool: DaskPool,
+    waits: Coroutine[Any, Any, Any],
+    count: Callable[..., int],
+    name: str,
+) -> "asyncio.Task[Any]":
+    """Begin a wait; return once its request is in the scheduler."""
+    before = await asked(pool, count, name)
+    task = asyncio.ensure_future(waits)
+    while await asked(pool, count, name) == before:
+        pass
+    return task
+
+
+async def asked(pool: DaskPool, count: Callable[..., int], name: str) -> int:
+    client = pool._engine._connection.client
+    return await client.run_on_scheduler(count, name)
+
+
+async def cancelled(task: "asyncio.Task[Any]") -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 async def test_a_queue_that_tasks_put_into_and_get_from(pool) -> None:
@@ -28,11 +61,54 @@ async def test_a_queue_that_tasks_put_into_and_get_from(pool) -> None:
 
 async def test_what_a_cancelled_get_takes_is_for_the_next_one(pool) -> None:
     queue = pool.Queue()
-    with anyio.move_on_after(0.05):
-        await queue.get()
+    await queue.qsize()
+    get = await waiting(pool, queue.get(), dask_tasks.queue_waiters, queue.name)
+    await cancelled(get)
     for n in range(3):
         await queue.put(n)
     assert [await queue.get() for _ in range(3)] == [0, 1, 2]
+
+
+async def test_what_a_cancelled_get_takes_is_for_one_that_waits(pool) -> None:
+    queue = pool.Queue()
+    await queue.qsize()
+    first, second = [
+        await waiting(pool, queue.get(), dask_tasks.queue_waiters, queue.name)
+        for _ in range(2)
+    ]
+    await cancelled(first)
+    await queue.put("item")
+    with anyio.fail_after(10):
+        assert await second == "item"
+
+
+async def test_a_get_that_is_cancelled_as_it_is_served_gives_it_to_the_next(
+    pool,
+) -> None:
+    queue = pool.Queue()
+    await queue.qsize()
+    first, second = [
+        await waiting(pool, queue.get(), dask_tasks.queue_waiters, queue.name)
+        for _ in range(2)
+    ]
+    for n in range(2):
+        queue._hold(aioipc.dask.remote.dumps(n))  # as what has come is
+    await cancelled(first)
+    assert await second == 1
+    assert await queue.get() == 0
+
+
+async def test_what_a_cancelled_get_takes_goes_back_when_its_pool_closes(
+    pool, cluster
+) -> None:
+    queue = pool.Queue(name="of-two")
+    async with DaskPool(cluster) as other:
+        its = other.Queue(name="of-two")
+        await its.qsize()
+        get = await waiting(other, its.get(), dask_tasks.queue_waiters, "of-two")
+        await cancelled(get)
+        await queue.put("item")
+    assert await queue.get(timeout=10) == "item"
 
 
 async def test_a_lock_that_a_task_holds(pool) -> None:
@@ -49,16 +125,43 @@ async def test_a_lock_that_a_task_holds(pool) -> None:
     assert await pool.run(dask_tasks.may_enter, lock)
 
 
-async def test_a_cancelled_acquire_has_acquired_nothing(pool) -> None:
+async def test_a_cancelled_acquire_gives_back_what_it_gets(pool) -> None:
     lock = pool.Lock()
     await lock.acquire()
-    with anyio.move_on_after(0.05) as scope:
-        await lock.acquire()
-    assert scope.cancelled_caught
+    acquire = await waiting(
+        pool, lock.acquire(), dask_tasks.semaphore_waiters, lock.name
+    )
+    await cancelled(acquire)
     await lock.release()
     with anyio.fail_after(10):
         await lock.acquire()
     await lock.release()
+
+
+async def test_a_cancelled_acquire_holds_nothing_once_its_pool_is_closed(
+    pool, cluster
+) -> None:
+    lock = pool.Lock("of-two")
+    await lock.acquire()
+    async with DaskPool(cluster) as other:
+        acquire = await waiting(
+            other,
+            other.Lock("of-two").acquire(),
+            dask_tasks.semaphore_waiters,
+            lock.name,
+        )
+        await cancelled(acquire)
+        await lock.release()
+    assert await lock.acquire(timeout=10)
+    await lock.release()
+
+
+async def test_what_a_pool_has_acquired_is_free_once_it_is_closed(
+    pool, cluster
+) -> None:
+    async with DaskPool(cluster) as other:
+        await other.Lock("of-two").acquire()
+    assert await pool.Lock("of-two").acquire(timeout=10)
 
 
 async def test_a_semaphore_has_so_many_permits(pool) -> None:
@@ -85,9 +188,76 @@ async def test_an_event_that_all_wait_for(pool) -> None:
     assert not await event.is_set()
 
 
-async def test_what_is_shared_is_closed_with_the_pool(cluster) -> None:
-    async with DaskPool(cluster) as pool:
-        queue = pool.Queue()
-        await queue.put(1)
+async def test_what_has_no_name_ends_with_the_pool(cluster) -> None:
+    async with Client(cluster, asynchronous=True, set_as_default=False) as client:
+
+        async def names() -> set[str]:
+            return await client.run_on_scheduler(dask_tasks.names)
+
+        before = await names()
+        async with DaskPool(cluster) as pool:
+            queue, lock, event = pool.Queue(), pool.Lock(), pool.Event()
+            await queue.put(1)
+            await lock.acquire()
+            await event.set()
+            for shared in (queue, pool.Lock(), pool.Queue()):
+                await pool.run(dask_tasks.may_enter_or_has, shared)
+            assert len(await names() - before) == 6
+        assert not await names() - before
     with pytest.raises(aioipc.ClosedResourceError):
         await queue.get()
+
+
+def all_waits(pool: DaskPool) -> list["asyncio.Task[Any]"]:
+    lock = pool.Lock()
+
+    async def acquire() -> None:
+        await lock.acquire()
+        await lock.acquire()
+
+    waits = [pool.Queue().get(), acquire(), pool.Event().wait()]
+    return [asyncio.ensure_future(wait) for wait in waits]
+
+
+async def test_who_waits_when_the_pool_is_closed_is_told(cluster) -> None:
+    async with DaskPool(cluster) as pool:
+        waits = all_waits(pool)
+        await anyio.wait_all_tasks_blocked()
+    for wait in waits:
+        with pytest.raises(aioipc.ClosedResourceError):
+            await wait
+
+
+async def test_who_waits_when_the_scheduler_dies_is_told(new_cluster) -> None:
+    program = new_cluster(0)
+    async with DaskPool(program.address) as pool:
+        waits = all_waits(pool)
+        await anyio.wait_all_tasks_blocked()
+        program.kill()
+        with anyio.fail_after(10):
+            for wait in waits:
+                with pytest.raises(aioipc.BrokenResourceError):
+                    await wait
+
+
+def test_what_is_shared_may_be_used_in_the_next_event_loop(cluster) -> None:
+    code = f"""if True:
+        import asyncio
+        from aioipc.dask import DaskPool
+
+        async def use():
+            await queue.put(1)
+            return await queue.get()
+
+        pool = DaskPool({cluster!r})
+        queue = pool.Queue(name="of-two-loops")
+        print(asyncio.run(use()), asyncio.run(use()))
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stdout == "1 1\n", done.stderr
