@@ -121,6 +121,8 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "messages": tables.all_messages,
     "broker": tables.broker,
     "cluster": tables.cluster,
+    "costs": tables.costs,
+    "capacity": tables.capacity,
     "latency": tables.latency,
     "calls": tables.all_calls,
     "speed-up": tables.speed_up,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks import capacity
 from benchmarks.calls import Gathered, OneByOne, Trial, warm_up
 from benchmarks.contestants import WORKERS, Calls, PoolContestant
 from benchmarks.contestants.aioipc import AIOIPC_POOL
@@ -116,3 +117,4 @@ def cases(effort: Effort) -> Iterator[Case]:
         (Claim(OURS, PROCESSES),),
         most_rounds=3,
     )
+    yield from capacity.cases(effort)

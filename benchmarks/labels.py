@@ -99,3 +99,7 @@ CLUSTER = {
     "cluster, map of 2,000 cheap items": "a map of cheap items, each",
     "cluster, 100 MB array in": "an array of 100 MB, summed up there",
 }
+CAPACITY = {
+    "scheduler": "cluster, a call, CPU of the scheduler",
+    "coordinator": "cluster, a call, CPU of the coordinator",
+}

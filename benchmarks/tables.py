@@ -16,6 +16,7 @@ from benchmarks.figures import (
 from benchmarks.labels import (
     ARRAYS,
     BROKER,
+    CAPACITY,
     CARRIERS,
     CLUSTER,
     COUNTS,
@@ -83,6 +84,45 @@ def cluster(results: Results) -> str:
         ratio = results.ratio(case, ours, theirs)
         rows.append([label, *times_, cell(ratio) if times_[1] else ""])
     return table(headings, rows)
+
+
+def capacity(results: Results) -> str:
+    """What one scheduler can do: with how long tasks it keeps so many workers busy."""
+    call, share = _of_a_call(results, "scheduler"), _share_of_heartbeats(results)
+    if call is None or share is None:
+        return table(["", ""], [["", NOT_MEASURED]])
+    rows = [
+        [f"{count:,}", f"{digits(1 / call)} in a second", seconds(count * call)]
+        for count in (100, 1_000, 10_000)
+    ]
+    return table(["workers", "calls", "tasks that keep all busy take at least"], rows)
+
+
+def costs(results: Results) -> str:
+    """What a call and a worker take of a scheduler, and a call of a coordinator."""
+    waiting = "cluster, 10,000 waiting calls, memory of the scheduler"
+    memory, share = results.median(waiting, "10 workers"), _share_of_heartbeats(results)
+    rows = [
+        [f"a call, {crowd}: CPU of the {who}", _time_or_none(results, case, crowd)]
+        for who, case in CAPACITY.items()
+        for crowd in ("10 workers", "200 workers")
+    ]
+    if memory is not None and share is not None:
+        rows += [
+            ["a call that waits: memory of the scheduler", f"{digits(memory / 10)} kB"],
+            ["200 workers without work: CPU of the scheduler", f"{digits(share)} %"],
+        ]
+    return table(["", ""], rows)
+
+
+def _of_a_call(results: Results, who: str) -> float | None:
+    return results.median(CAPACITY[who], "200 workers")
+
+
+def _share_of_heartbeats(results: Results) -> float | None:
+    idle = "cluster, an idle worker, CPU of the scheduler"
+    value = results.median(idle, "200 workers")
+    return None if value is None else 100 * 200 * value
 
 
 def latency(results: Results) -> str:

@@ -431,7 +431,12 @@ def test_bytes_are_counted_by_whole_numbers() -> None:
 
 
 async def test_wrong_options_are_value_errors(pool) -> None:
-    for options in ({"timeout": -1}, {"retries": -1}, {"on_cancel": "nonsense"}):
+    for options in (
+        {"timeout": -1},
+        {"retries": -1},
+        {"priority": 1 << 63},
+        {"on_cancel": "nonsense"},
+    ):
         with pytest.raises(ValueError, match="must"):
             pool.options(**options)
 
@@ -490,6 +495,20 @@ async def test_closing_a_pool_under_a_map_ends_both(pool) -> None:
     with pytest.raises((aioipc.TaskCancelled, aioipc.ClosedResourceError)):
         async for _ in results:
             pass
+
+
+async def test_a_second_close_waits_for_the_first(pool) -> None:
+    await pool.warm_up()
+    running = pool.submit(tasks.sleep, 1000)
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: pool.aclose(grace=0))
+        while not pool._engine.closed:
+            await anyio.lowlevel.checkpoint()
+        assert pool.statistics().workers == 2
+        await pool.aclose()
+        assert pool.statistics().workers == 0
+    with pytest.raises(aioipc.TaskCancelled):
+        await running
 
 
 async def test_a_handle_keeps_its_pool(fork) -> None:

@@ -1,8 +1,10 @@
 """The pool of a Dask cluster: its workers may be on other machines.
 
-`pool` is what a user holds; `engine` carries out its calls; `home` knows where the
-cluster is; `scattering` sends large arguments ahead; `remote` is all that runs in a
-worker; `shared` has the queues and locks. Dask's own names are imported in here only.
+`pool` is what a user holds, `engine` carries out its calls. `home` knows where the
+cluster is, `connection` how to be connected with it. `sending` sends calls and awaits
+what comes of them, `scattering` sends large arguments ahead. `remote` makes a call in a
+worker, if `admission` lets it. `shared` has the queues and locks, `remote_queue` what a
+worker has of one. Dask's own names are imported in here only.
 """
 
 from importlib.util import find_spec

@@ -212,6 +212,7 @@ async def test_a_task_that_kills_every_worker(cluster) -> None:
         assert await pool.run(abs, -1) == 1
 
 
+@pytest.mark.slow
 async def test_a_task_that_kills_its_workers_by_a_large_argument(
     new_cluster, tmp_path
 ) -> None:

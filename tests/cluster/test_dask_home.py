@@ -134,6 +134,7 @@ async def test_a_client_that_its_user_closes_under_the_pool(cluster) -> None:
                 await call
 
 
+@pytest.mark.slow
 async def test_a_cluster_that_its_user_restarts_costs_what_runs(new_cluster) -> None:
     address = new_cluster(1).address
     async with (
@@ -257,6 +258,7 @@ async def test_an_initializer_that_raises_in_a_worker_that_comes_later(
         assert await other.run(abs, -1) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_given_up", [True, False])
 async def test_a_worker_that_is_gone_for_good_is_replaced(
     monkeypatch, is_given_up
@@ -269,6 +271,7 @@ async def test_a_worker_that_is_gone_for_good_is_replaced(
         assert await pool.run(abs, -1) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_late", [False, True])
 async def test_a_pool_that_is_closed_while_its_cluster_starts(is_late) -> None:
     pool = DaskPool(max_workers=1)
@@ -296,6 +299,7 @@ async def test_a_pool_that_is_dropped_takes_its_cluster_along() -> None:
     assert not worker.is_running()
 
 
+@pytest.mark.slow
 def test_a_cluster_ends_with_the_event_loop(anyio_backend) -> None:
     code = """if True:
         import asyncio, os, sys
@@ -321,6 +325,7 @@ def test_a_cluster_ends_with_the_event_loop(anyio_backend) -> None:
     assert done.stdout == "False\n", done.stderr
 
 
+@pytest.mark.slow
 async def test_a_fork_leaves_the_cluster_to_its_parent() -> None:
     async with DaskPool(max_workers=1) as pool:
         pid = await pool.run(dask_tasks.pid)
