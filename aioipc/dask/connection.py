@@ -1,4 +1,4 @@
-"""The connection of one pool with its cluster: made, found broken, closed."""
+"""The connection of one pool with its cluster: made, found broken, given up."""
 
 from collections.abc import Callable
 from concurrent.futures import CancelledError
@@ -54,7 +54,7 @@ class Connection:
             return 0
         info = self.client.scheduler_info()
         threads = info.get("total_threads")
-        if threads is None:  # before distributed 2025.3
+        if threads is None:  # as in older versions, which name all workers
             threads = sum(worker["nthreads"] for worker in info["workers"].values())
         return int(threads)
 
@@ -63,25 +63,27 @@ class Connection:
 
         :raises Exception: if that is impossible
         """
-        client = await self.home.open()
+        self.client = await self.home.open()
         if self._initialize is not None:
-            await self._prepare_workers(client, dumps(self._initialize))
-        client.subscribe_topic(self.topic, self._hear)
-        self.client = client
+            await self._prepare_workers(dumps(self._initialize))
+        self.client.subscribe_topic(self.topic, self._hear)
 
-    async def _prepare_workers(self, client: Any, packed: bytes) -> None:
+    async def _prepare_workers(self, packed: bytes) -> None:
         """Call the initializer wherever there is a worker, or will be one.
 
         At first only where there is one. If it fails, it must not be known to those
         that come later: Dask gives up a worker whose plugin fails.
         """
-        outcomes = await client.run(initialize, self.topic, packed, on_error="return")
+        outcomes = await self.client.run(
+            initialize, self.topic, packed, on_error="return"
+        )
         for failure in outcomes.values():
             if isinstance(failure, Failure):
                 raise not_initialized(failure)
             if failure is not None and not isinstance(failure, OSError):
                 raise failure
-        await client.register_plugin(Initializer(self.topic, packed), name=self.topic)
+        later = Initializer(self.topic, packed)
+        await self.client.register_plugin(later, name=self.topic)
 
     def _hear(self, event: tuple[float, int]) -> None:
         self._begun(event[1])
@@ -97,20 +99,21 @@ class Connection:
                 finally:
                     alarm.release()
 
-    async def close(self, *, has_calls: bool) -> None:
-        """Have the workers begin nothing more, and forget the pool; disconnect.
+    async def leave(self, *, has_calls: bool) -> None:
+        """Have the workers begin nothing more, and forget the pool.
 
         :param has_calls: whether there are calls that they may begin
         """
-        if self.is_open and not self.home.is_own:
-            if self.home.client_is_kept:
-                self.client.unsubscribe_topic(self.topic)
-            if self._initialize is not None:
+        if not self.is_open or self.home.is_own:
+            return
+        if self.home.client_is_kept:
+            self.client.unsubscribe_topic(self.topic)
+        if self._initialize is not None:
+            with suppress(ValueError):  # it was not yet known
                 await self.client.unregister_worker_plugin(self.topic)
-            if has_calls:
-                await self.client.run(turn_away, self.topic, on_error="ignore")
-            await self.client.run_on_scheduler(_forget_topic, self.topic)
-        await self.home.close()
+        if has_calls:
+            await self.client.run(turn_away, self.topic, on_error="ignore")
+        await self.client.run_on_scheduler(_forget_topic, self.topic)
 
 
 def not_initialized(failure: Failure) -> WorkerStartError:

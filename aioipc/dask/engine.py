@@ -55,7 +55,10 @@ _BATCH = 256
 _BATCH_SIZE = 1 << 20
 """Bytes in one graph, unless a single call has more."""
 
-_CLOSING = 4.0
+_LEAVING = 2.5
+"""Seconds that the scheduler and the workers have to hear that the pool is closed."""
+
+_CLOSING = 2.5
 """Seconds that client and cluster have to close, before they are left or killed."""
 
 
@@ -374,10 +377,12 @@ class DaskEngine(Engine):
     async def _end(self) -> None:
         has_calls = bool(self._sent)
         try:
-            with anyio.move_on_after(_CLOSING):
+            with anyio.move_on_after(_LEAVING):
                 await _end_tasks(self._tasks)
                 await self._end_shared()
-                await self._connection.close(has_calls=has_calls)
+                await self._connection.leave(has_calls=has_calls)
+            with anyio.move_on_after(_CLOSING):
+                await self._home.close()
         except Exception:  # noqa: BLE001 - what can't be closed is broken already
             _log.warning("%s could not be closed", self._home, exc_info=True)
         finally:
