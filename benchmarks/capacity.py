@@ -10,8 +10,9 @@ import asyncio
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import anyio
 import psutil
 
 from benchmarks.crowd import Crowd, cluster
@@ -87,16 +88,17 @@ class Waiting:
             before = scheduler.memory_info().rss
             calls = [pool.submit(_last, 60.0) for _ in range(self.count)]
             client = pool._engine._connection.client
-            while await client.run_on_scheduler(_tasks) < self.count:
-                pass
+            with anyio.fail_after(60):
+                while await client.run_on_scheduler(_tasks, "_last-") < self.count:
+                    pass
             size = scheduler.memory_info().rss - before
             for call in calls:
                 call.cancel()
             return size / 1e6
 
 
-def _tasks(dask_scheduler: object) -> int:
-    return len(dask_scheduler.tasks)  # pyright: ignore[reportAttributeAccessIssue]
+def _tasks(kind: str, dask_scheduler: Any) -> int:
+    return sum(key.startswith(kind) for key in dask_scheduler.tasks)
 
 
 def _last(seconds: float) -> None:

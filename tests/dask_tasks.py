@@ -103,6 +103,11 @@ def may_enter(lock: Any) -> bool:
     return True
 
 
+def enter(lock: Any) -> bool:
+    with lock:
+        return True
+
+
 def wait_for(event: Any) -> bool:
     return bool(event.wait(timeout=20))
 
@@ -110,27 +115,6 @@ def wait_for(event: Any) -> bool:
 def held(dask_worker: Any) -> int:
     """Return how many tasks a worker has."""
     return len(dask_worker.state.tasks)
-
-
-def names(dask_scheduler: Any) -> set[str]:
-    """Return all that a scheduler knows of aioipc's."""
-    extensions = dask_scheduler.extensions
-    known = [
-        *(dask_scheduler._broker._topics, dask_scheduler.worker_plugins),
-        *(extensions["queues"].queues, extensions["events"]._events),
-        extensions["semaphores"].max_leases,
-    ]
-    return {name for names in known for name in names if name.startswith("aioipc")}
-
-
-def queue_waiters(name: str, dask_scheduler: Any) -> int:
-    """Return how many requests wait for an item."""
-    return len(dask_scheduler.extensions["queues"].queues[name]._getters)
-
-
-def semaphore_waiters(name: str, dask_scheduler: Any) -> int:
-    """Return how many requests wait for a permit."""
-    return len(dask_scheduler.extensions["semaphores"].events[name]._waiters)
 
 
 def may_enter_or_has(shared: Any) -> int:

@@ -4,7 +4,7 @@
 cluster is, `connection` how to be connected with it. `sending` sends calls and awaits
 what comes of them, `scattering` sends large arguments ahead. `remote` makes a call in a
 worker, if `admission` lets it. `shared` has the queues and locks, `remote_queue` what a
-worker has of one. Dask's own names are imported in here only.
+worker has of one; `scheduler` ends them. Dask's own names are imported in here only.
 """
 
 from importlib.util import find_spec

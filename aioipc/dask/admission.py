@@ -12,7 +12,7 @@ from distributed import WorkerPlugin
 
 from aioipc.worker.failures import Failure, describe
 
-__all__ = ["Initializer", "initialize", "refusal", "turn_away"]
+__all__ = ["InitializeLater", "initialize", "refusal", "turn_away"]
 
 _MOST = 10_000
 """Pools that a worker remembers."""
@@ -22,7 +22,7 @@ _CLOSED = Failure("", "the pool is closed", "", "start", None)
 _pools: OrderedDict[str, Failure | None] = OrderedDict()  # None is welcome
 
 
-class Initializer(WorkerPlugin):
+class InitializeLater(WorkerPlugin):
     """Has workers that come later call a pool's initializer.
 
     :param topic: of the pool
@@ -37,11 +37,12 @@ class Initializer(WorkerPlugin):
         initialize(self._topic, self._packed)
 
     def teardown(self, worker: object) -> None:  # noqa: ARG002
-        _pools.pop(self._topic, None)
+        if refusal(self._topic) is None:
+            _pools.pop(self._topic, None)
 
 
 def initialize(topic: str, packed: bytes) -> Failure | None:
-    """Call a pool's initializer, if this worker has not; return how it failed."""
+    """Call a pool's initializer, once in a process; return how it failed."""
     if topic not in _pools:
         _note(topic, _failure(packed))
     return _pools[topic]

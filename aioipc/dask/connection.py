@@ -8,18 +8,19 @@ from uuid import uuid4
 
 import distributed
 
-from aioipc.dask.admission import Initializer, initialize, turn_away
+from aioipc.dask.admission import InitializeLater, initialize, turn_away
 from aioipc.dask.home import Home
 from aioipc.dask.remote import dumps
+from aioipc.dask.scheduler import Left, settle
 from aioipc.errors import WorkerStartError
 from aioipc.pool.outcomes import error_of
 from aioipc.worker.failures import Failure
 
-__all__ = ["Connection", "Initialize", "not_initialized"]
+__all__ = ["Action", "Connection", "not_initialized"]
 
 _dask: Any = distributed  # its Future has no full type
 
-Initialize = tuple[Callable[..., object], tuple[Any, ...]]
+Action = tuple[Callable[..., object], tuple[Any, ...]]
 
 
 class Connection:
@@ -33,7 +34,7 @@ class Connection:
     """
 
     def __init__(
-        self, home: Home, initialize: Initialize | None, begun: Callable[[int], None]
+        self, home: Home, initialize: Action | None, begun: Callable[[int], None]
     ) -> None:
         self.home = home
         self.client: Any = None
@@ -82,7 +83,7 @@ class Connection:
                 raise not_initialized(failure)
             if failure is not None and not isinstance(failure, OSError):
                 raise failure
-        later = Initializer(self.topic, packed)
+        later = InitializeLater(self.topic, packed)
         await self.client.register_plugin(later, name=self.topic)
 
     def _hear(self, event: tuple[float, int]) -> None:
@@ -99,21 +100,22 @@ class Connection:
                 finally:
                     alarm.release()
 
-    async def leave(self, *, has_calls: bool) -> None:
-        """Have the workers begin nothing more, and forget the pool.
+    async def turn_away(self) -> None:
+        """Have the workers begin no more calls."""
+        await self.client.run(turn_away, self.topic, on_error="ignore")
 
-        :param has_calls: whether there are calls that they may begin
+    async def leave(self, left: list[Left]) -> None:
+        """Have the scheduler forget the pool.
+
+        :param left: of what it has shared
         """
-        if not self.is_open or self.home.is_own:
-            return
+        await self.client.run_on_scheduler(settle, self.topic, left)
         if self.home.client_is_kept:
-            self.client.unsubscribe_topic(self.topic)
+            with suppress(ValueError):  # it did not come so far
+                self.client.unsubscribe_topic(self.topic)
         if self._initialize is not None:
-            with suppress(ValueError):  # it was not yet known
+            with suppress(ValueError):
                 await self.client.unregister_worker_plugin(self.topic)
-        if has_calls:
-            await self.client.run(turn_away, self.topic, on_error="ignore")
-        await self.client.run_on_scheduler(_forget_topic, self.topic)
 
 
 def not_initialized(failure: Failure) -> WorkerStartError:
@@ -123,9 +125,3 @@ def not_initialized(failure: Failure) -> WorkerStartError:
     )
     error.__cause__ = error_of(failure, "the initializer")
     return error
-
-
-def _forget_topic(topic: str, dask_scheduler: Any) -> None:
-    """Have the scheduler forget a topic; else it keeps all that there ever were."""
-    topics: dict[str, Any] = getattr(dask_scheduler._broker, "_topics", {})  # noqa: SLF001
-    topics.pop(topic, None)

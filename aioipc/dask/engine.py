@@ -6,7 +6,7 @@ a task that awaits Dask's future, as there would be with the client alone.
 Note to the next reader. That a task has begun is known to its worker only, and told by
 it a little later. So a shielded call that was sent counts as begun when it is to be
 withdrawn, because no one could take it back for sure; and of a call that is cancelled
-the workers are asked.
+its worker is asked.
 """
 
 import asyncio
@@ -20,13 +20,14 @@ import anyio
 from distributed import KilledWorker
 
 from aioipc.abc import PoolStatistics
-from aioipc.dask.connection import Connection, Initialize, not_initialized
+from aioipc.dask.connection import Action, Connection, not_initialized
 from aioipc.dask.home import Home
 from aioipc.dask.remote import Answer, dumps, note, unpack
 from aioipc.dask.scattering import Ahead
-from aioipc.dask.sending import DaskCall, DataLost, Packed, Sender
+from aioipc.dask.sending import DaskCall, DataLost, PackedCall, Sender
 from aioipc.errors import (
     BrokenResourceError,
+    ClosedResourceError,
     TaskError,
     WorkerCrashed,
     WorkerStartError,
@@ -40,7 +41,7 @@ from aioipc.transport.loops import AsyncioLoop
 from aioipc.worker.failures import Failure, text_of
 
 if TYPE_CHECKING:
-    from aioipc.dask.shared import Shared
+    from aioipc.dask.shared import Kept
     from aioipc.pool.options import Options
 
 __all__ = ["DaskEngine"]
@@ -55,8 +56,12 @@ _BATCH = 256
 _BATCH_SIZE = 1 << 20
 """Bytes in one graph, unless a single call has more."""
 
-_LEAVING = 2.5
-"""Seconds that the scheduler and the workers have to hear that the pool is closed."""
+_HEARING = 1.5
+"""Seconds that the workers have to hear that the pool is closed, and seconds that
+requests have to end: that is more than their patience."""
+
+_LEAVING = 4.0
+"""Seconds for all that the cluster has to know."""
 
 _CLOSING = 2.5
 """Seconds that client and cluster have to close, before they are left or killed."""
@@ -66,7 +71,7 @@ class DaskEngine(Engine):
     """The client of one pool on one event loop.
 
     :param limit: calls that the cluster may have at the same time; None for any number
-    :param shared: what the pool has made for its tasks to share
+    :param kept: of what the pool shares
     """
 
     chunk_options = MappingProxyType({"note": note})
@@ -76,9 +81,9 @@ class DaskEngine(Engine):
         self,
         loop: AsyncioLoop,
         home: Home,
-        initialize: Initialize | None,
+        initialize: Action | None,
         limit: int | None,
-        shared: "list[Shared]",
+        kept: "set[Kept]",
     ) -> None:
         super().__init__(loop)
         self.limit = limit
@@ -93,8 +98,9 @@ class DaskEngine(Engine):
         self._unwanted: list[DaskCall] = []  # that Dask has
         self._tasks: set[asyncio.Task[Any]] = set()
         self._requests: set[asyncio.Task[Any]] = set()
-        self._shared = shared
+        self._kept = kept
         self._ending: asyncio.Task[None] | None = None
+        self._closing: asyncio.Future[None] | None = None
         self._ended = False
         self._spawn(self._live())
         forget_in_forks(self)
@@ -107,12 +113,21 @@ class DaskEngine(Engine):
     async def connected(self) -> Any:
         """Return the client, once it is connected.
 
-        :raises Exception: as `check` does
+        :raises Exception: as `check_connected` does
         """
         if self._sender is None:
             await self.until(lambda: self.is_ready)
-        self.check()
+        self.check_connected()
         return self._connection.client
+
+    def check_connected(self) -> None:
+        """Raise if nothing can be asked of the scheduler; in a grace it still can.
+
+        :raises Exception: as `check` does
+        """
+        if self._ending is not None or self._sender is None:
+            self.check()
+            raise ClosedResourceError("the pool is closed")
 
     def request(self, request: Awaitable[T]) -> "asyncio.Future[T]":
         """Follow something that was asked of the scheduler, whoever awaits it.
@@ -164,9 +179,9 @@ class DaskEngine(Engine):
             call.done = True
             self._pending.forget()
         elif call.future is not None:
+            if not self._unwanted:
+                self.loop.loop.call_soon(self._withdraw)
             self._unwanted.append(call)
-            if len(self._unwanted) == 1:
-                self._spawn(self._withdraw())
         self._fail(call, error)
 
     def check(self) -> None:
@@ -188,7 +203,7 @@ class DaskEngine(Engine):
 
     def _send_some(self) -> None:
         self._is_due = False
-        batch: list[Packed] = []
+        batch: list[PackedCall] = []
         size = 0
         while self._may_send and len(batch) < _BATCH and size < _BATCH_SIZE:
             call = self._pending.take()
@@ -227,7 +242,7 @@ class DaskEngine(Engine):
             self._fail(call, cannot_send(call.name, what, error, dumps))
             return None
 
-    def _send(self, batch: list[Packed]) -> None:
+    def _send(self, batch: list[PackedCall]) -> None:
         """Send calls that are as urgent as each other."""
         for (call, _), future in zip(batch, self._sender.send(batch), strict=True):
             self._follow(call, self._sender.answer(call, future))
@@ -304,10 +319,10 @@ class DaskEngine(Engine):
             wrapped.__cause__ = error
             self._fail(call, wrapped)
 
-    async def _withdraw(self) -> None:
-        while self._unwanted:
-            calls, self._unwanted = self._unwanted, []
-            await self._sender.withdraw(calls)
+    def _withdraw(self) -> None:
+        calls, self._unwanted = self._unwanted, []
+        if self._ending is None:
+            self._spawn(self._sender.withdraw(calls))
 
     def _has_begun(self, number: int) -> None:
         """Note that a call has begun; it may do so again, elsewhere."""
@@ -375,29 +390,39 @@ class DaskEngine(Engine):
         self.closed = True
 
     async def _end(self) -> None:
-        has_calls = bool(self._sent)
         try:
-            with anyio.move_on_after(_LEAVING):
-                await _end_tasks(self._tasks)
-                await self._end_shared()
-                await self._connection.leave(has_calls=has_calls)
-            with anyio.move_on_after(_CLOSING):
-                await self._home.close()
-        except Exception:  # noqa: BLE001 - what can't be closed is broken already
-            _log.warning("%s could not be closed", self._home, exc_info=True)
+            await self._in_time(_LEAVING, self._leave())
+            # What takes longer goes on: cut short it would leave processes.
+            self._closing = self.request(self._home.close())
+            await self._in_time(_CLOSING, asyncio.wait({self._closing}))
+            if self._closing.done() and (error := self._closing.exception()):
+                _log.warning("%s could not be closed", self._home, exc_info=error)
         finally:
+            for kept in self._kept:
+                kept.drop()
             self._home.kill()
             self._ended = True
             self._notify()
 
-    async def _end_shared(self) -> None:
-        """End what is shared, once it is known what came of all requests."""
-        if self._connection.is_open and not self._home.is_own:
+    async def _in_time(self, seconds: float, step: Awaitable[object]) -> None:
+        try:
+            with anyio.move_on_after(seconds):
+                await step
+        except Exception:  # noqa: BLE001 - what can't be closed is broken already
+            _log.warning("%s could not be left", self._home, exc_info=True)
+
+    async def _leave(self) -> None:
+        has_calls = bool(self._sent)
+        await _end_tasks(self._tasks)
+        is_open = self._connection.is_open and not self._home.is_own
+        if is_open and has_calls:
+            await self._in_time(_HEARING, self._connection.turn_away())
+        with anyio.move_on_after(_HEARING if is_open else 0):
             while self._requests:  # what they undo are requests, too
                 await asyncio.wait(self._requests)
-            for shared in self._shared:
-                await shared.end(self._connection.client)
         await _end_tasks(self._requests)
+        if is_open:
+            await self._connection.leave([kept.left() for kept in self._kept])
 
     def abandon(self) -> None:
         self.refuse()

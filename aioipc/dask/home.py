@@ -1,6 +1,7 @@
 """Where the cluster is: at an address, somebody's client or cluster, or on our own."""
 
 import asyncio
+import logging
 import os
 import signal
 from contextlib import suppress
@@ -10,6 +11,8 @@ from distributed import Client, LocalCluster, Status
 from distributed.deploy.cluster import Cluster
 
 __all__ = ["Home", "Where"]
+
+_log = logging.getLogger(__name__)
 
 TENDING = 2.0
 """Seconds between two looks at whether the pool's own cluster has all its workers."""
@@ -108,12 +111,18 @@ class Home:
         """
         while self.cluster is not None:
             await asyncio.sleep(TENDING)
-            workers: dict[object, Any] = self.cluster.workers
-            gone = [name for name, it in workers.items() if it.status == Status.closed]
-            if gone:
-                await self.cluster.scale_down(gone)
-            if len(workers) < self._processes:
-                self.cluster.scale(self._processes)
+            try:
+                await self._replace_workers()
+            except Exception:  # noqa: BLE001 - e.g. another one can't start either
+                _log.warning("%s lacks workers", self, exc_info=True)
+
+    async def _replace_workers(self) -> None:
+        workers: dict[object, Any] = self.cluster.workers
+        gone = [name for name, it in workers.items() if it.status == Status.closed]
+        if gone:
+            await self.cluster.scale_down(gone)
+        if len(workers) < self._processes:
+            self.cluster.scale(self._processes)
 
     async def close(self) -> None:
         """Leave what is another's; end what is the pool's."""
@@ -139,9 +148,7 @@ class Home:
 
     def kill(self) -> None:
         """End the processes of the pool's own cluster that are left, at once."""
-        if self._starting is not None and not self._starting.done():
-            self._starting.add_done_callback(lambda _: self.kill())
-        elif self.cluster is not None:
+        if self.cluster is not None:
             for nanny in self.cluster.workers.values():
                 nanny.close_gracefully()  # or it would start another worker
                 if nanny.pid is not None:

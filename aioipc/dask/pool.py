@@ -1,12 +1,19 @@
 """`DaskPool`: the contract of pools, kept by a Dask cluster."""
 
 from collections.abc import Callable
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from aioipc.abc import Capabilities
 from aioipc.dask.engine import DaskEngine
 from aioipc.dask.home import Home, Where
-from aioipc.dask.shared import DaskEvent, DaskLock, DaskQueue, DaskSemaphore, Shared
+from aioipc.dask.shared import (
+    DaskEvent,
+    DaskLock,
+    DaskQueue,
+    DaskSemaphore,
+    Kept,
+    Owner,
+)
 from aioipc.errors import EventLoopError, TaskCancelled
 from aioipc.pool.front import GRACE, EnginePool
 from aioipc.pool.limits import usable_cpus
@@ -14,8 +21,6 @@ from aioipc.pool.options import OnCancel, Options, check_options
 from aioipc.transport.loops import AsyncioLoop, Loop
 
 __all__ = ["DaskPool"]
-
-S = TypeVar("S", bound=Shared)
 
 CONNECT_TIMEOUT = 10.0
 """Seconds that it may take to connect, when a pool does not say."""
@@ -53,8 +58,8 @@ class DaskPool(EnginePool[DaskEngine]):
     :param max_workers: of a new cluster, its processes, and None for one for each CPU.
         Of another, how many of the pool's tasks it may have at the same time: then each
         waits in this process until one has ended; None for any number
-    :param initializer: called in each worker, with `initargs`, before the first task of
-        this pool, and in those that come later
+    :param initializer: called in each worker's process, with `initargs`, before the
+        first task of this pool, and in those that come later
     :param grace: seconds that `aclose` waits for tasks
     :param on_cancel: the default of `options`
     :param name: in `repr`
@@ -83,7 +88,7 @@ class DaskPool(EnginePool[DaskEngine]):
         self._limit = None if where is None else max_workers
         self._initialize = initializer and (initializer, initargs)
         self._connect_timeout = connect_timeout
-        self._shared: list[Shared] = []
+        self._kept: set[Kept] = set()
         super().__init__(options, name=name, grace=grace)
 
     @property
@@ -110,23 +115,23 @@ class DaskPool(EnginePool[DaskEngine]):
         :param name: that other programs know it by; without one it ends with the pool.
             So it is with the others below
         """
-        return self._share(DaskQueue(self._engine_here, maxsize, name))
+        return DaskQueue(self._owner, maxsize, name)
 
     def Lock(self, name: str | None = None) -> DaskLock:  # noqa: N802
         """Return a lock of the cluster, for tasks as well."""
-        return self._share(DaskLock(self._engine_here, name))
+        return DaskLock(self._owner, name)
 
     def Semaphore(self, value: int = 1, name: str | None = None) -> DaskSemaphore:  # noqa: N802
         """Return a semaphore of the cluster, for tasks as well."""
-        return self._share(DaskSemaphore(self._engine_here, value, name))
+        return DaskSemaphore(self._owner, value, name)
 
     def Event(self, name: str | None = None) -> DaskEvent:  # noqa: N802
         """Return an event of the cluster, for tasks as well."""
-        return self._share(DaskEvent(self._engine_here, name))
+        return DaskEvent(self._owner, name)
 
-    def _share(self, shared: S) -> S:
-        self._shared.append(shared)
-        return shared
+    @property
+    def _owner(self) -> Owner:
+        return Owner(self._engine_here, self._kept)
 
     async def __aenter__(self) -> Self:
         """Connect.
@@ -163,4 +168,4 @@ class DaskPool(EnginePool[DaskEngine]):
                 "DaskPool needs asyncio: Dask's client runs on no other"
             )
         home = Home(self._where, self._processes, self._connect_timeout)
-        return DaskEngine(loop, home, self._initialize, self._limit, self._shared)
+        return DaskEngine(loop, home, self._initialize, self._limit, self._kept)

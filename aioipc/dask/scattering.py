@@ -17,7 +17,7 @@ from aioipc.worker.chunks import call_each_row
 __all__ = ["LARGE", "Ahead", "Scattering", "split"]
 
 LARGE = 1 << 20
-"""Bytes from which on an argument does not pass through the scheduler."""
+"""Bytes from which on an argument is no part of a graph."""
 
 
 def split(call: Call) -> tuple[bytes, list[Any]]:
@@ -79,11 +79,6 @@ class Ahead:
     async def futures(self) -> list[Any]:
         """Send what is not there yet; return Dask's futures of all."""
         return [await self._scattering.send(sent) for sent in self._sent]
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether one of them is not there any more."""
-        return any(sent.is_lost for sent in self._sent)
 
     def let_go(self) -> None:
         """Have it forgotten, unless other calls have it."""

@@ -16,19 +16,23 @@ from typing import Any
 from aioipc.dask.connection import Connection
 from aioipc.dask.remote import Answer, make
 from aioipc.dask.scattering import LARGE, Ahead, Scattering, split
+from aioipc.dask.scheduler import assigned
 from aioipc.memory.bulky import size_of
 from aioipc.pool.task import Call
 
-__all__ = ["DaskCall", "DataLost", "Packed", "Sender"]
+__all__ = ["DaskCall", "DataLost", "PackedCall", "Sender"]
 
 _TRIES = 4
 """How often a call is sent whose large data are lost with a worker: so often does Dask
 run a task that its workers do not survive."""
 
+_ANSWER = 0.5
+"""Seconds that a worker has to say what it is at. It can't while a task has the GIL."""
+
 _PAUSE = 0.1
 """Seconds before data are sent again, which met a worker that was about to die."""
 
-Packed = tuple["DaskCall", bytes]
+PackedCall = tuple["DaskCall", bytes]
 
 
 class DataLost(Exception):
@@ -87,7 +91,7 @@ class Sender:
             call.ahead = Ahead(self.scattering, large)
         return packed
 
-    def send(self, batch: Sequence[Packed]) -> list[Any]:
+    def send(self, batch: Sequence[PackedCall]) -> list[Any]:
         """Send calls that are as urgent as each other; return Dask's future of each.
 
         None of them has data that go `ahead`.
@@ -133,7 +137,7 @@ class Sender:
         If it was for a worker that just died, Dask tries to connect to that for 30 s:
         its `distributed.comm.timeouts.connect`.
         """
-        while True:
+        while not call.done:
             try:
                 futures = await ahead.futures()
             except OSError:  # a worker that dies, or that there is none yet
@@ -141,9 +145,9 @@ class Sender:
                     raise
                 await asyncio.sleep(_PAUSE)
             else:
-                if call.done:
-                    raise CancelledError("no one wants it")
-                return futures
+                if not call.done:
+                    return futures
+        raise CancelledError("no one wants it")
 
     def _key(self, call: DaskCall) -> str:
         call.keys += 1
@@ -169,16 +173,19 @@ class Sender:
 
         Of those it has to know: it would give the worker another one to do.
         """
-        running = await self._running([call.future.key for call in calls])
+        keys = [call.future.key for call in calls]
+        at = await self._client.run_on_scheduler(assigned, keys)
+        asked = [self._running(some) for some in at.values()]
+        running = set[str]().union(*await asyncio.gather(*asked))
         for call in calls:
-            if call.future.key not in running:
+            if call.future.key not in running and not call.begun:
                 call.future.release()
 
     async def _running(self, keys: list[str]) -> set[str]:
-        """Return which of these calls a worker is at."""
+        """Return which of a worker's calls it is at; of one that is deaf, none."""
         try:
-            stacks = await self._client.call_stack(keys=keys)
-        except Exception:  # noqa: BLE001 - the scheduler does not know one of them
-            alone = [await self._running([key]) for key in keys if len(keys) > 1]
-            return {key for keys in alone for key in keys}
+            async with asyncio.timeout(_ANSWER):
+                stacks = await self._client.call_stack(keys=keys)
+        except Exception:  # noqa: BLE001 - also if one of them has just ended
+            return set()
         return {key for of_worker in stacks.values() for key in of_worker}

@@ -13,54 +13,118 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 from uuid import uuid4
 
 import distributed
 
 from aioipc.dask.remote import dumps
 from aioipc.dask.remote_queue import RemoteQueue
-from aioipc.errors import BrokenResourceError, QueueEmpty, QueueFull
+from aioipc.dask.scheduler import Kind, Left, settle
+from aioipc.errors import (
+    BrokenResourceError,
+    ClosedResourceError,
+    QueueEmpty,
+    QueueFull,
+)
 from aioipc.wire.pickles import loads
 
 if TYPE_CHECKING:
     from aioipc.dask.engine import DaskEngine
 
-__all__ = ["PATIENCE", "DaskEvent", "DaskLock", "DaskQueue", "DaskSemaphore", "Shared"]
+__all__ = [
+    "PATIENCE",
+    "DaskEvent",
+    "DaskLock",
+    "DaskQueue",
+    "DaskSemaphore",
+    "Kept",
+    "Owner",
+]
 
 T = TypeVar("T")
 
 PATIENCE = 1.0
 """Seconds that a request waits in the scheduler, before it is made again."""
 
-Here = Callable[[], "DaskEngine"]
+
+class Kept:
+    """What a pool keeps of something shared, until it leaves it.
+
+    :ivar made: Dask's own object, once there is one
+    :ivar held: items that were taken out of a queue, and that no one awaits any more
+    """
+
+    def __init__(self, kind: Kind, name: str | None) -> None:
+        self.kind: Kind = kind
+        self.name = name or f"aioipc-{uuid4().hex}"
+        self.has_name = name is not None
+        self.made: Any = None
+        self.held: deque[bytes] = deque()
+
+    def left(self) -> Left:
+        """Return what is to be put in order."""
+        leases = list(getattr(self.made, "_leases", ()))
+        return Left(self.kind, self.name, not self.has_name, list(self.held), leases)
+
+    def drop(self) -> None:
+        """Do nothing more about it."""
+        refreshing = getattr(self.made, "refresh_callback", None)
+        if refreshing is not None:
+            refreshing.stop()
+        self.made = None
+        self.held.clear()
+
+
+class Owner(NamedTuple):
+    """The pool of something shared.
+
+    :ivar here: returns its engine, for one from its loop
+    :ivar kept: of all that it shares
+    """
+
+    here: "Callable[[], DaskEngine]"
+    kept: set[Kept]
 
 
 class Shared:
     """What has a name in the scheduler.
 
-    :param here: returns the pool's engine, for one from its loop
     :param name: that other programs know it by; without one it ends with the pool
     """
 
-    def __init__(self, here: Here, name: str | None) -> None:
-        self._here = here
-        self._is_named = name is not None
-        self.name = name or f"aioipc-{uuid4().hex}"
-        self._engine: DaskEngine | None = None  # whose client `_made` has
-        self._made: Any = None
+    _kind: ClassVar[Kind]
+
+    def __init__(self, owner: Owner, name: str | None) -> None:
+        self._here, self._all_kept = owner
+        self._kept = Kept(self._kind, name)
+        self._all_kept.add(self._kept)
+        self._engine: DaskEngine  # whose client it is made by
         self._started: asyncio.Future[Any]
-        self._is_elsewhere = False  # whether a task has been given it
+
+    @property
+    def name(self) -> str:
+        """By which the scheduler knows it."""
+        return self._kept.name
+
+    async def aclose(self) -> None:
+        """End it for all, those that wait as well: in a worker they raise."""
+        engine = self._here()
+        client = await engine.connected()
+        left = self._kept.left()._replace(ends=True)
+        self._kept.drop()
+        self._all_kept.discard(self._kept)
+        await self._answer(engine.request(client.run_on_scheduler(settle, "", [left])))
 
     async def _dask(self) -> Any:
         """Return Dask's own object."""
         engine = self._here()
         client = await engine.connected()
-        if self._engine is not engine:
-            self._engine, self._made = engine, self._make(client)
-            self._started = engine.request(self._start(self._made))
+        if self._kept.made is None:
+            self._engine, self._kept.made = engine, self._make(client)
+            self._started = engine.request(self._start(self._kept.made))
         await self._answer(self._started)
-        return self._made
+        return self._kept.made
 
     def _make(self, client: Any) -> Any:
         raise NotImplementedError
@@ -93,7 +157,7 @@ class Shared:
         self, request: Callable[[float], Awaitable[T]], end: float
     ) -> "asyncio.Future[T]":
         engine = self._here()
-        engine.check()
+        engine.check_connected()
         seconds = min(PATIENCE, end - monotonic())
         return engine.request(request(max(seconds, 0.001)))
 
@@ -102,7 +166,8 @@ class Shared:
     ) -> T:
         """Await a request; if that is cancelled, see to it that it is undone."""
         try:
-            await asyncio.wait({asked})
+            if not asked.done():
+                await asyncio.wait({asked})
         except asyncio.CancelledError:
             if undo is not None:
                 _when_granted(asked, undo)
@@ -119,28 +184,11 @@ class Shared:
         error = None if asked.cancelled() else asked.exception()
         is_over = asked.cancelled() or isinstance(error, OSError)
         if is_over and not isinstance(error, TimeoutError):
-            self._here().check()
+            self._here().check_connected()
             raise BrokenResourceError("Dask's scheduler can't be reached") from error
         return asked.result()
 
-    async def end(self, client: Any) -> None:
-        """Leave it to others, or end it if it has no name, before the client closes."""
-        made = self._made
-        if made is None and self._is_elsewhere and not self._is_named:
-            made = self._make(client)
-            await self._start(made)
-        self._engine = self._made = None
-        if made is not None:
-            await self._let_go(made)
-
-    async def _let_go(self, made: Any) -> None:
-        raise NotImplementedError
-
     def __reduce__(self) -> tuple[Any, ...]:
-        self._is_elsewhere = True
-        return self._plain()
-
-    def _plain(self) -> tuple[Any, ...]:
         """Return how a worker makes one that blocks."""
         raise NotImplementedError
 
@@ -155,10 +203,11 @@ class DaskQueue(Shared, Generic[T]):
     gone with it if it dies; see `aioipc.Broker` for a queue where it is not.
     """
 
-    def __init__(self, here: Here, maxsize: int = 0, name: str | None = None) -> None:
-        super().__init__(here, name)
+    _kind = "queues"
+
+    def __init__(self, owner: Owner, maxsize: int = 0, name: str | None = None) -> None:
+        super().__init__(owner, name)
         self.maxsize = maxsize
-        self._held: deque[bytes] = deque()  # that no one awaits any more
         self._waiters: deque[asyncio.Future[bytes]] = deque()
 
     def _make(self, client: Any) -> Any:
@@ -184,7 +233,7 @@ class DaskQueue(Shared, Generic[T]):
         """Take the first item.
 
         What a cancelled `get` took is what the next one here returns; a pool that is
-        closed puts it back, behind all others.
+        closed puts it back.
 
         :raises QueueEmpty: if there was none within `timeout` seconds
         """
@@ -201,7 +250,7 @@ class DaskQueue(Shared, Generic[T]):
                     self._look_at(asked, end, timeout)
         except BaseException:
             if waiter.done():
-                self._held.appendleft(waiter.result())
+                self._kept.held.appendleft(waiter.result())
                 self._serve()
             raise
         finally:
@@ -220,28 +269,22 @@ class DaskQueue(Shared, Generic[T]):
                 raise QueueEmpty(f"{self!r}: {timeout:g} s are over") from None
 
     def _hold(self, packed: bytes) -> None:
-        self._held.append(packed)
+        self._kept.held.append(packed)
         self._serve()
 
     def _serve(self) -> None:
         """Give what is here to those that wait, in their order."""
-        while self._held and self._waiters:
+        while self._kept.held and self._waiters:
             waiter = self._waiters.popleft()
-            waiter.set_result(self._held.popleft())
+            waiter.set_result(self._kept.held.popleft())
 
     async def qsize(self) -> int:
         """Return how many items there are."""
         queue = await self._dask()
         size = await self._answer(self._here().request(queue.qsize()))
-        return len(self._held) + int(size)
+        return len(self._kept.held) + int(size)
 
-    async def _let_go(self, made: Any) -> None:
-        while self._held and self._is_named:
-            await made.put(self._held.popleft())
-        if not self._is_named:
-            await made.client.run_on_scheduler(_end_queue, self.name)
-
-    def _plain(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Any, ...]:
         return RemoteQueue, (self.name, self.maxsize)
 
 
@@ -253,8 +296,10 @@ class DaskSemaphore(Shared):
     back what was acquired here.
     """
 
-    def __init__(self, here: Here, value: int = 1, name: str | None = None) -> None:
-        super().__init__(here, name)
+    _kind = "semaphores"
+
+    def __init__(self, owner: Owner, value: int = 1, name: str | None = None) -> None:
+        super().__init__(owner, name)
         if value < 1:
             raise ValueError("value must be at least 1")
         self._value = value
@@ -286,43 +331,42 @@ class DaskSemaphore(Shared):
 
         :raises RuntimeError: if none was taken here
         """
-        dask = await self._dask()
-        await self._answer(self._here().request(dask.release()))
+        if self._kept.made is None:
+            self._here().check_connected()
+            raise RuntimeError(f"{self!r} was not acquired here")
+        # At once: who has been cancelled can't await anything before.
+        await self._answer(self._engine.request(self._kept.made.release()))
 
     def _give_back(self, _acquired: bool) -> None:
-        if self._engine is not None:
-            self._engine.request(self._made.release())
-
-    async def _let_go(self, made: Any) -> None:
-        made.refresh_callback.stop()
-        while made._leases:  # noqa: SLF001
-            await made.release()
-        if not self._is_named:
-            await made.close()
+        if self._kept.made is not None:
+            self._engine.request(self._kept.made.release())
 
     async def __aenter__(self) -> Self:
         await self.acquire()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self.release()
+        with suppress(ClosedResourceError):  # with the pool it was released
+            await self.release()
 
-    def _plain(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Any, ...]:
         return distributed.Semaphore, (self._value, self.name)
 
 
 class DaskLock(DaskSemaphore):
     """A lock for tasks on all machines: a semaphore with a single permit."""
 
-    def __init__(self, here: Here, name: str | None = None) -> None:
-        super().__init__(here, 1, name)
+    def __init__(self, owner: Owner, name: str | None = None) -> None:
+        super().__init__(owner, 1, name)
 
-    def _plain(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Any, ...]:
         return distributed.Lock, (self.name,)
 
 
 class DaskEvent(Shared):
     """A flag for tasks on all machines."""
+
+    _kind = "events"
 
     def _make(self, client: Any) -> Any:
         return distributed.Event(self.name, client=client)
@@ -356,19 +400,8 @@ class DaskEvent(Shared):
         event = await self._dask()
         return bool(await self._answer(self._here().request(event.is_set())))
 
-    async def _let_go(self, made: Any) -> None:
-        if not self._is_named:  # the scheduler forgets one that is not set
-            await made.clear()
-
-    def _plain(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Any, ...]:
         return distributed.Event, (self.name,)
-
-
-def _end_queue(name: str, dask_scheduler: Any) -> None:
-    """Have the scheduler forget a queue, however many workers have known it."""
-    queues = dask_scheduler.extensions["queues"]
-    while name in queues.queues:
-        queues.release(name)
 
 
 def _when_granted(asked: "asyncio.Future[T]", use: Callable[[T], object]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dask_views import client_of
 
 from aioipc.dask import DaskPool
 
@@ -77,7 +78,7 @@ def cluster() -> Iterator[str]:
 
 async def there_are_workers(pool: DaskPool) -> None:
     """Wait for those that were killed before to be replaced."""
-    await pool._engine._connection.client.wait_for_workers(3, timeout=30)
+    await client_of(pool).wait_for_workers(3, timeout=30)
 
 
 @pytest.fixture

@@ -3,20 +3,17 @@
 import subprocess
 import sys
 import warnings
-from typing import Any
 
+import anyio
 import dask_tasks
 import numpy as np
 import pytest
+from dask_views import client_of
 
 import aioipc
 from aioipc import WorkerCrashed
 from aioipc.dask import DaskPool
 from aioipc.testing.gates import Gate, wait_at
-
-
-def client_of(pool: DaskPool) -> Any:
-    return pool._engine._connection.client
 
 
 async def test_how_many_tasks_a_cluster_may_have_of_a_pool(cluster) -> None:
@@ -147,6 +144,47 @@ async def test_a_task_that_is_cancelled_before_it_begins_never_does(
         assert visit.name == "last"
         await visit.let_go()
         assert [await running, await last] == ["go"] * 2
+
+
+async def test_a_worker_that_does_not_answer_keeps_no_call_from_being_withdrawn(
+    new_cluster, monkeypatch
+) -> None:
+    async def deaf(keys: object) -> None:
+        await anyio.sleep_forever()
+
+    async with DaskPool(new_cluster(1).address) as pool, Gate() as gate:
+        monkeypatch.setattr(client_of(pool), "call_stack", deaf)
+        running = pool.submit(wait_at, gate.address)
+        visit = await gate.visit()
+        await pool._engine.until(lambda: running.started)
+        unwanted = pool.submit(wait_at, gate.address, "unwanted")
+        await pool._engine.until(lambda: len(pool._engine._sent) == 2)
+        assert running.cancel()
+        assert unwanted.cancel()
+        await pool._engine.until(lambda: len(pool._engine._sent) == 1)
+        last = pool.submit(wait_at, gate.address, "last")
+        while set((await client_of(pool).run(dask_tasks.held)).values()) != {2}:
+            pass  # the worker has not heard of it yet
+        await visit.let_go()
+        visit = await gate.visit()
+        assert visit.name == "last"
+        await visit.let_go()
+        assert await last == "go"
+
+
+async def test_a_large_call_that_is_cancelled_while_there_is_no_worker(
+    new_cluster, monkeypatch
+) -> None:
+    async def nobody(*args: object, **options: object) -> None:
+        raise TimeoutError("no workers")
+
+    async with DaskPool(new_cluster(0).address, 1) as pool:
+        monkeypatch.setattr(client_of(pool), "scatter", nobody)
+        call = pool.submit(dask_tasks.total, np.ones(1 << 18))
+        await pool._engine.until(lambda: pool._engine._sent)
+        call.cancel()
+        await pool._engine.until(lambda: not pool._engine._sent)
+        await pool._engine.until(lambda: not len(pool._engine._sender.scattering))
 
 
 async def test_a_task_that_is_abandoned_keeps_its_worker_busy(pool) -> None:

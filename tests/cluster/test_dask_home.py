@@ -1,26 +1,24 @@
 """Where the cluster of a `DaskPool` is: reached, lost, started, left."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import subprocess
 import sys
-from typing import Any
 
 import anyio
 import dask_tasks
+import dask_views
 import psutil
 import pytest
+from dask_views import client_of
 from distributed import Client, LocalCluster
 
 import aioipc
 from aioipc import WorkerStartError
 from aioipc.dask import DaskPool, home
 from aioipc.testing.gates import Gate, wait_at
-
-
-def client_of(pool: DaskPool) -> Any:
-    return pool._engine._connection.client
 
 
 def drop(pools: list[DaskPool]) -> None:
@@ -120,6 +118,19 @@ async def test_a_client_that_is_closed_is_refused(cluster) -> None:
                 pass
 
 
+async def test_an_initializer_that_raises_leaves_a_client_as_it_was(
+    cluster, caplog
+) -> None:
+    async with Client(cluster, asynchronous=True, set_as_default=False) as client:
+        with pytest.raises(WorkerStartError, match="mine"):
+            async with DaskPool(
+                client, initializer=dask_tasks.refuse, initargs=("mine",)
+            ):
+                pass
+        assert client.status == "running"
+        assert not [it for it in caplog.records if it.name.startswith("aioipc")]
+
+
 async def test_a_client_that_its_user_closes_under_the_pool(cluster) -> None:
     async with (
         Client(cluster, asynchronous=True, set_as_default=False) as client,
@@ -154,10 +165,11 @@ async def test_a_pool_that_is_dropped_leaves_the_cluster(cluster) -> None:
     async with Client(cluster, asynchronous=True, set_as_default=False) as client:
 
         async def names() -> set[str]:
-            return await client.run_on_scheduler(dask_tasks.names)
+            return await client.run_on_scheduler(dask_views.names)
 
         before = await names()
         pools = [DaskPool(cluster, initializer=dask_tasks.remember, initargs=("x",))]
+        await pools[0].Queue().put(1)
         await pools[0].run(abs, -1)
         assert await names() > before
         engine = pools[0]._engine
@@ -273,24 +285,32 @@ async def test_a_worker_that_is_gone_for_good_is_replaced(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("is_late", [False, True])
-async def test_a_pool_that_is_closed_while_its_cluster_starts(is_late) -> None:
+@pytest.mark.parametrize("is_hasty", [False, True])
+async def test_a_pool_that_is_closed_while_its_cluster_starts(
+    monkeypatch, is_late, is_hasty
+) -> None:
+    if is_hasty:
+        monkeypatch.setattr("aioipc.dask.engine._CLOSING", 0.001)
     pool = DaskPool(max_workers=1)
     async with anyio.create_task_group() as group:
 
         async def enter() -> None:
-            with pytest.raises(aioipc.ClosedResourceError):
+            with contextlib.suppress(aioipc.ClosedResourceError):
                 await pool.__aenter__()
 
         before = len(children())
         group.start_soon(enter)
         while is_late and len(children()) == before:
             await anyio.lowlevel.checkpoint()
-        await anyio.wait_all_tasks_blocked()
+        while pool._engine is None:
+            await anyio.lowlevel.checkpoint()
         await pool.aclose(grace=0)
+    await asyncio.wait({pool._engine._closing})
 
 
 async def test_a_pool_that_is_dropped_takes_its_cluster_along() -> None:
     pools = [DaskPool(max_workers=1)]
+    await pools[0].Lock().acquire()
     worker = psutil.Process(await pools[0].run(dask_tasks.pid))
     engine = pools[0]._engine
     with pytest.warns(ResourceWarning, match="unclosed <DaskPool"):
@@ -338,6 +358,24 @@ async def test_a_fork_leaves_the_cluster_to_its_parent() -> None:
                 os._exit(0)
         os.waitpid(child, 0)  # noqa: ASYNC222 - it does not take long
         assert await pool.run(dask_tasks.pid) == pid
+
+
+@pytest.mark.slow
+async def test_workers_are_replaced_after_that_has_failed_once(monkeypatch) -> None:
+    monkeypatch.setattr(home, "TENDING", 0.01)
+    async with DaskPool(max_workers=1) as pool:
+        cluster = pool._engine._home.cluster
+        scale_down, errors = cluster.scale_down, [OSError("this time not")]
+
+        async def failing(names: object) -> None:
+            if errors:
+                raise errors.pop()
+            await scale_down(names)
+
+        monkeypatch.setattr(cluster, "scale_down", failing)
+        await cluster.workers[0].close()
+        assert await pool.run(abs, -1) == 1
+        assert not errors
 
 
 # Without it

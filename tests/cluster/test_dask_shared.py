@@ -8,13 +8,23 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
+import anyio.lowlevel
+import dask
 import dask_tasks
+import dask_views
 import pytest
+from dask_views import client_of
 from distributed import Client
 
 import aioipc
-from aioipc.dask import DaskPool
-from aioipc.testing.gates import Gate
+from aioipc.dask import DaskPool, shared
+from aioipc.testing.gates import Gate, wait_at
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that no one awaits any more is still there when a test needs it."""
+    monkeypatch.setattr(shared, "PATIENCE", 20.0)
 
 
 async def waiting(
@@ -26,14 +36,13 @@ async def waiting(
     """Begin a wait; return once its request is in the scheduler."""
     before = await asked(pool, count, name)
     task = asyncio.ensure_future(waits)
-    while await asked(pool, count, name) == before:
+    while await asked(pool, count, name) <= before:
         pass
     return task
 
 
 async def asked(pool: DaskPool, count: Callable[..., int], name: str) -> int:
-    client = pool._engine._connection.client
-    return await client.run_on_scheduler(count, name)
+    return await client_of(pool).run_on_scheduler(count, name)
 
 
 async def cancelled(task: "asyncio.Task[Any]") -> None:
@@ -62,7 +71,7 @@ async def test_a_queue_that_tasks_put_into_and_get_from(pool) -> None:
 async def test_what_a_cancelled_get_takes_is_for_the_next_one(pool) -> None:
     queue = pool.Queue()
     await queue.qsize()
-    get = await waiting(pool, queue.get(), dask_tasks.queue_waiters, queue.name)
+    get = await waiting(pool, queue.get(), dask_views.queue_waiters, queue.name)
     await cancelled(get)
     for n in range(3):
         await queue.put(n)
@@ -73,7 +82,7 @@ async def test_what_a_cancelled_get_takes_is_for_one_that_waits(pool) -> None:
     queue = pool.Queue()
     await queue.qsize()
     first, second = [
-        await waiting(pool, queue.get(), dask_tasks.queue_waiters, queue.name)
+        await waiting(pool, queue.get(), dask_views.queue_waiters, queue.name)
         for _ in range(2)
     ]
     await cancelled(first)
@@ -88,7 +97,7 @@ async def test_a_get_that_is_cancelled_as_it_is_served_gives_it_to_the_next(
     queue = pool.Queue()
     await queue.qsize()
     first, second = [
-        await waiting(pool, queue.get(), dask_tasks.queue_waiters, queue.name)
+        await waiting(pool, queue.get(), dask_views.queue_waiters, queue.name)
         for _ in range(2)
     ]
     for n in range(2):
@@ -101,14 +110,20 @@ async def test_a_get_that_is_cancelled_as_it_is_served_gives_it_to_the_next(
 async def test_what_a_cancelled_get_takes_goes_back_when_its_pool_closes(
     pool, cluster
 ) -> None:
-    queue = pool.Queue(name="of-two")
+    queue = pool.Queue(2, name="of-two")
     async with DaskPool(cluster) as other:
-        its = other.Queue(name="of-two")
+        its = other.Queue(2, name="of-two")
         await its.qsize()
-        get = await waiting(other, its.get(), dask_tasks.queue_waiters, "of-two")
-        await cancelled(get)
-        await queue.put("item")
-    assert await queue.get(timeout=10) == "item"
+        for _ in range(2):
+            get = await waiting(other, its.get(), dask_views.queue_waiters, "of-two")
+            await cancelled(get)
+        for n in range(2):
+            await queue.put(n)
+        while len(its._kept.held) < 2:
+            await anyio.lowlevel.checkpoint()
+        for n in range(2, 4):
+            await queue.put(n)  # it is full
+    assert [await queue.get(timeout=10) for _ in range(4)] == [0, 1, 2, 3]
 
 
 async def test_a_lock_that_a_task_holds(pool) -> None:
@@ -129,7 +144,7 @@ async def test_a_cancelled_acquire_gives_back_what_it_gets(pool) -> None:
     lock = pool.Lock()
     await lock.acquire()
     acquire = await waiting(
-        pool, lock.acquire(), dask_tasks.semaphore_waiters, lock.name
+        pool, lock.acquire(), dask_views.semaphore_waiters, lock.name
     )
     await cancelled(acquire)
     await lock.release()
@@ -147,7 +162,7 @@ async def test_a_cancelled_acquire_holds_nothing_once_its_pool_is_closed(
         acquire = await waiting(
             other,
             other.Lock("of-two").acquire(),
-            dask_tasks.semaphore_waiters,
+            dask_views.semaphore_waiters,
             lock.name,
         )
         await cancelled(acquire)
@@ -162,6 +177,48 @@ async def test_what_a_pool_has_acquired_is_free_once_it_is_closed(
     async with DaskPool(cluster) as other:
         await other.Lock("of-two").acquire()
     assert await pool.Lock("of-two").acquire(timeout=10)
+
+
+async def test_a_scope_that_is_cancelled_within_a_lock_leaves_it(pool) -> None:
+    lock = pool.Lock()
+    with anyio.CancelScope() as scope:
+        async with lock:
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert await lock.acquire(timeout=10)
+
+
+async def test_a_lock_is_released_within_the_grace_of_its_pool(cluster) -> None:
+    async with DaskPool(cluster, grace=20) as pool:
+        lock = pool.Lock()
+        await lock.acquire()
+        call = pool.submit(dask_tasks.enter, lock)
+        await anyio.wait_all_tasks_blocked()
+        async with anyio.create_task_group() as group:
+            group.start_soon(pool.aclose)
+            while pool._engine.refusal is None:
+                await anyio.lowlevel.checkpoint()
+            await lock.release()
+        assert await call
+
+
+@pytest.mark.parametrize("kind", ["own", "lost", "never refreshed"])
+async def test_nothing_is_done_about_a_lock_once_its_pool_is_closed(
+    new_cluster, kind
+) -> None:
+    timeout = "inf" if kind == "never refreshed" else "30s"
+    program = None if kind == "own" else new_cluster(0)
+    with dask.config.set({"distributed.scheduler.locks.lease-timeout": timeout}):
+        async with DaskPool(program and program.address, 1) as pool:
+            lock = pool.Lock()
+            await lock.acquire()
+            refreshing = getattr(lock._kept.made, "refresh_callback", None)
+            if kind == "lost":
+                program.kill()
+                await pool._engine.until(lambda: pool._engine.refusal is not None)
+    assert (refreshing is None) == (kind == "never refreshed")
+    assert refreshing is None or not refreshing.is_running()
+    assert client_of(pool).status == "closed"
 
 
 async def test_a_semaphore_has_so_many_permits(pool) -> None:
@@ -192,7 +249,7 @@ async def test_what_has_no_name_ends_with_the_pool(cluster) -> None:
     async with Client(cluster, asynchronous=True, set_as_default=False) as client:
 
         async def names() -> set[str]:
-            return await client.run_on_scheduler(dask_tasks.names)
+            return await client.run_on_scheduler(dask_views.names)
 
         before = await names()
         async with DaskPool(cluster) as pool:
@@ -200,12 +257,44 @@ async def test_what_has_no_name_ends_with_the_pool(cluster) -> None:
             await queue.put(1)
             await lock.acquire()
             await event.set()
-            for shared in (queue, pool.Lock(), pool.Queue()):
-                await pool.run(dask_tasks.may_enter_or_has, shared)
+            for each in (queue, pool.Lock(), pool.Queue()):
+                await pool.run(dask_tasks.may_enter_or_has, each)
             assert len(await names() - before) == 6
         assert not await names() - before
     with pytest.raises(aioipc.ClosedResourceError):
         await queue.get()
+
+
+@pytest.mark.parametrize("how", ["with its pool", "by itself"])
+async def test_tasks_that_wait_for_what_has_ended_raise(new_cluster, how) -> None:
+    address = new_cluster(3).address
+    async with DaskPool(address) as pool:
+        queue, lock, event = pool.Queue(), pool.Lock(), pool.Event()
+        await lock.acquire()
+        calls = [
+            pool.submit(dask_tasks.get_one, queue),
+            pool.submit(dask_tasks.enter, lock),
+            pool.submit(dask_tasks.wait_for, event),
+        ]
+        for count, each in (
+            (dask_views.queue_waiters, queue),
+            (dask_views.semaphore_waiters, lock),
+            (dask_views.event_waiters, event),
+        ):
+            while not await asked(pool, count, each.name):
+                pass
+        if how == "by itself":
+            for each in (queue, lock, event):
+                await each.aclose()
+            for call in calls:
+                with pytest.raises(RuntimeError, match="has ended"):
+                    await call
+        else:
+            await pool.aclose(grace=0)
+    async with DaskPool(address, grace=20) as other, Gate() as gate:
+        calls = [other.submit(wait_at, gate.address) for _ in range(3)]
+        for visit in [await gate.visit() for _ in calls]:  # all workers are free
+            await visit.let_go()
 
 
 def all_waits(pool: DaskPool) -> list["asyncio.Task[Any]"]:
@@ -219,7 +308,8 @@ def all_waits(pool: DaskPool) -> list["asyncio.Task[Any]"]:
     return [asyncio.ensure_future(wait) for wait in waits]
 
 
-async def test_who_waits_when_the_pool_is_closed_is_told(cluster) -> None:
+async def test_who_waits_when_the_pool_is_closed_is_told(cluster, monkeypatch) -> None:
+    monkeypatch.setattr(shared, "PATIENCE", 0.2)
     async with DaskPool(cluster) as pool:
         waits = all_waits(pool)
         await anyio.wait_all_tasks_blocked()
@@ -243,7 +333,7 @@ async def test_who_waits_when_the_scheduler_dies_is_told(new_cluster) -> None:
 def test_what_is_shared_may_be_used_in_the_next_event_loop(cluster) -> None:
     code = f"""if True:
         import asyncio
-        from aioipc.dask import DaskPool
+        from aioipc.dask import DaskPool, shared
 
         async def use():
             await queue.put(1)

@@ -1,0 +1,36 @@
+"""What the tests of `DaskPool` look at behind it: its client, and the scheduler."""
+
+from typing import Any
+
+from aioipc.dask import DaskPool
+
+
+def client_of(pool: DaskPool) -> Any:
+    return pool._engine._connection.client
+
+
+def names(dask_scheduler: Any) -> set[str]:
+    """Return all that a scheduler knows of aioipc's."""
+    extensions = dask_scheduler.extensions
+    known = [
+        *(dask_scheduler._broker._topics, dask_scheduler.worker_plugins),
+        *(extensions["queues"].queues, extensions["events"]._events),
+        extensions["semaphores"].max_leases,
+    ]
+    return {name for names in known for name in names if name.startswith("aioipc")}
+
+
+def queue_waiters(name: str, dask_scheduler: Any) -> int:
+    """Return how many requests wait for an item."""
+    queues = dask_scheduler.extensions["queues"].queues
+    return len(queues[name]._getters) if name in queues else 0
+
+
+def semaphore_waiters(name: str, dask_scheduler: Any) -> int:
+    """Return how many requests wait for a permit."""
+    return len(dask_scheduler.extensions["semaphores"].events[name]._waiters)
+
+
+def event_waiters(name: str, dask_scheduler: Any) -> int:
+    """Return how many requests wait for an event."""
+    return dask_scheduler.extensions["events"]._waiter_count[name]
