@@ -115,7 +115,7 @@ def cases(effort: Effort) -> Iterator[Case]:
     """Everything, in the order of the report."""
     yield Case(
         "cluster, a call",
-        Calls(effort.of(5_000)),
+        Calls(effort.of(3_000)),
         (Claim(MANY, FEW), Claim(FEW, None)),
         parts=("CPU of the scheduler", "CPU of the coordinator"),
         most_rounds=3,

@@ -28,13 +28,14 @@ class Connection:
 
     :param home: the way to the cluster
     :param initialize: a function and its arguments, for each worker
-    :param begun: called with the number of a call that a worker has begun
+    :param begun: called with the number of a call that a worker has begun, and how many
+        seconds before it said so
     :ivar client: once it is connected
     :ivar uid: of the pool, in all that its scheduler and workers know of it
     """
 
     def __init__(
-        self, home: Home, initialize: Action | None, begun: Callable[[int], None]
+        self, home: Home, initialize: Action | None, begun: Callable[[int, float], None]
     ) -> None:
         self.home = home
         self.client: Any = None
@@ -86,8 +87,8 @@ class Connection:
         later = InitializeLater(self.topic, packed)
         await self.client.register_plugin(later, name=self.topic)
 
-    def _hear(self, event: tuple[float, int]) -> None:
-        self._begun(event[1])
+    def _hear(self, event: tuple[float, tuple[int, float]]) -> None:
+        self._begun(*event[1])
 
     async def until_lost(self) -> None:
         """Return when the scheduler can't be reached any more."""

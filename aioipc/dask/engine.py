@@ -4,9 +4,9 @@ Calls that come in one turn of the loop are sent as one graph. For each of them 
 a task that awaits Dask's future, as there would be with the client alone.
 
 Note to the next reader. That a task has begun is known to its worker only, and told by
-it a little later. So a shielded call that was sent counts as begun when it is to be
-withdrawn, because no one could take it back for sure; and of a call that is cancelled
-its worker is asked.
+it a little later, if at all. So a shielded call that was sent counts as begun when it
+is to be withdrawn, because no one could take it back for sure; and of a call that is
+cancelled its worker is asked.
 """
 
 import asyncio
@@ -324,7 +324,7 @@ class DaskEngine(Engine):
         if self._ending is None:
             self._spawn(self._sender.withdraw(calls))
 
-    def _has_begun(self, number: int) -> None:
+    def _has_begun(self, number: int, ago: float) -> None:
         """Note that a call has begun; it may do so again, elsewhere."""
         call = self._sent.get(number)
         if call is None or call.done:
@@ -335,7 +335,8 @@ class DaskEngine(Engine):
             if call.timer is not None:
                 call.timer.cancel()
             late = TimeoutError(f"task {call.name} took longer than {seconds:g} s")
-            call.timer = self.loop.call_later(seconds, lambda: self.stop(call, late))
+            left = max(0.0, seconds - ago)
+            call.timer = self.loop.call_later(left, lambda: self.stop(call, late))
         self._notify()
 
     # Life

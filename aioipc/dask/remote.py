@@ -9,6 +9,7 @@ function raises: a SystemExit would end the worker.
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from time import monotonic
 from typing import Any, NamedTuple, Self, cast
 
 from distributed import get_worker
@@ -29,6 +30,9 @@ __all__ = [
     "pack",
     "unpack",
 ]
+
+MOMENT = 0.02
+"""Seconds after which a worker tells that it has begun a call."""
 
 APART = 1 << 16
 """Bytes of buffers from which on they are no part of the pickle."""
@@ -184,8 +188,8 @@ def make(packed: Packed, topic: str, number: int, *ahead: Packed) -> Answer:
     refused = refusal(topic)
     if refused is not None:
         return refused
+    beginning = _Beginning(topic, number)
     try:
-        get_worker().log_event(topic, number)
         if isinstance(packed, Parcel):
             packed = packed.open(copy=False)
         function, args, kwargs = pickle.loads(cast("bytes", packed))
@@ -194,7 +198,32 @@ def make(packed: Packed, topic: str, number: int, *ahead: Packed) -> Answer:
             kwargs = {name: _filled(it, ahead) for name, it in kwargs.items()}
     except BaseException as error:  # noqa: BLE001 - it is the caller's
         return describe(error, "load")
-    return _made(function, args, kwargs)
+    else:
+        return _made(function, args, kwargs)
+    finally:
+        beginning.is_over = True
+
+
+class _Beginning:
+    """Tells that a call has begun, if it takes longer than a moment.
+
+    To tell it at once would hold up the answer: Dask sends messages in batches, which
+    are some milliseconds apart.
+    """
+
+    __slots__ = ("_number", "_topic", "_when", "is_over")
+
+    def __init__(self, topic: str, number: int) -> None:
+        self._topic = topic
+        self._number = number
+        self._when = monotonic()
+        self.is_over = False
+        worker: Any = get_worker()
+        worker.loop.add_callback(worker.loop.call_later, MOMENT, self._tell, worker)
+
+    def _tell(self, worker: Any) -> None:
+        if not self.is_over:
+            worker.log_event(self._topic, (self._number, monotonic() - self._when))
 
 
 def _made(
