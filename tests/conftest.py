@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 import warnings
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
@@ -232,17 +233,24 @@ def allow_what_does_not_block(detector: BlockBuster) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave the product of loops with all else to the whole suite.
 
-    The core has each transport and each start method on one loop at least. uvloop is in
-    it where descriptors are watched, in which it differs from asyncio.
+    In the core a test runs on one loop. Each transport and each way to start a process
+    has its own; of the rest asyncio has one half and trio the other. uvloop is in it
+    where descriptors are watched, in which it differs from asyncio.
     """
     core = {"threads": "asyncio", "fork": "asyncio", "forkserver": "trio"}
     for item in items:
         named = re.search(r"\[(.*)\]", item.name)
         chosen = {*named[1].split("-")} if named else set()
         loop = chosen & {"asyncio", "uvloop", "trio"}
-        if any(loop - {core[way]} for way in chosen & core.keys()) or (
-            "uvloop" in loop and "readiness" not in chosen
-        ):
+        name = item.nodeid.partition("[")[0]
+        its = {core[way] for way in chosen & core.keys()} or {
+            ("asyncio", "trio")[zlib.crc32(name.encode()) % 2]
+        }
+        if "cluster" in item.path.parts:
+            its = {"asyncio"}
+        if "readiness" in chosen:
+            its = {*its, "uvloop"}
+        if not loop <= its:
             item.add_marker(pytest.mark.slow)
 
 
