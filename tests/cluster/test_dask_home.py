@@ -20,6 +20,8 @@ from aioipc import WorkerStartError
 from aioipc.dask import DaskPool, home
 from aioipc.testing.gates import Gate, wait_at
 
+pytestmark = pytest.mark.slow
+
 
 def drop(pools: list[DaskPool]) -> None:
     pools.clear()
@@ -145,7 +147,6 @@ async def test_a_client_that_its_user_closes_under_the_pool(cluster) -> None:
                 await call
 
 
-@pytest.mark.slow
 async def test_a_cluster_that_its_user_restarts_costs_what_runs(new_cluster) -> None:
     address = new_cluster(1).address
     async with (
@@ -197,7 +198,6 @@ async def test_the_scheduler_killed_while_tasks_run(new_cluster) -> None:
             await pool.aclose()
 
 
-@pytest.mark.slow
 async def test_the_scheduler_killed_while_nothing_is_at_work(new_cluster) -> None:
     program = new_cluster(0)
     async with DaskPool(program.address) as pool:
@@ -225,7 +225,6 @@ async def test_a_cluster_of_its_own_ends_with_it() -> None:
             assert [await call for call in calls] == ["go"] * 2
 
 
-@pytest.mark.slow
 async def test_a_cluster_of_its_own_is_killed_when_there_is_no_time() -> None:
     async with Gate() as gate:
         async with DaskPool(max_workers=1) as pool:
@@ -270,7 +269,6 @@ async def test_an_initializer_that_raises_in_a_worker_that_comes_later(
         assert await other.run(abs, -1) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("is_given_up", [True, False])
 async def test_a_worker_that_is_gone_for_good_is_replaced(
     monkeypatch, is_given_up
@@ -283,7 +281,6 @@ async def test_a_worker_that_is_gone_for_good_is_replaced(
         assert await pool.run(abs, -1) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("is_late", [False, True])
 @pytest.mark.parametrize("is_hasty", [False, True])
 async def test_a_pool_that_is_closed_while_its_cluster_starts(
@@ -319,7 +316,6 @@ async def test_a_pool_that_is_dropped_takes_its_cluster_along() -> None:
     assert not worker.is_running()
 
 
-@pytest.mark.slow
 def test_a_cluster_ends_with_the_event_loop(anyio_backend) -> None:
     code = """if True:
         import asyncio, os, sys
@@ -345,7 +341,6 @@ def test_a_cluster_ends_with_the_event_loop(anyio_backend) -> None:
     assert done.stdout == "False\n", done.stderr
 
 
-@pytest.mark.slow
 async def test_a_fork_leaves_the_cluster_to_its_parent() -> None:
     async with DaskPool(max_workers=1) as pool:
         pid = await pool.run(dask_tasks.pid)
@@ -360,7 +355,6 @@ async def test_a_fork_leaves_the_cluster_to_its_parent() -> None:
         assert await pool.run(dask_tasks.pid) == pid
 
 
-@pytest.mark.slow
 async def test_workers_are_replaced_after_that_has_failed_once(monkeypatch) -> None:
     monkeypatch.setattr(home, "TENDING", 0.01)
     async with DaskPool(max_workers=1) as pool:

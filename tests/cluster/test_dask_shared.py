@@ -20,6 +20,8 @@ import aioipc
 from aioipc.dask import DaskPool, shared
 from aioipc.testing.gates import Gate, wait_at
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
