@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 import zlib
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
@@ -233,25 +234,37 @@ def allow_what_does_not_block(detector: BlockBuster) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave the product of loops with all else to the whole suite.
 
-    In the core a test runs on one loop. Each transport and each way to start a process
-    has its own; of the rest asyncio has one half and trio the other. uvloop is in it
-    where descriptors are watched, in which it differs from asyncio.
+    In the core a test runs on one loop and with one way to start a process, drawn by
+    its name: so all of them are there. A transport has its loops: uvloop is one where
+    descriptors are watched, in which it differs from asyncio.
     """
-    core = {"threads": "asyncio", "fork": "asyncio", "forkserver": "trio"}
+    ways: defaultdict[str, set[str]] = defaultdict(set)
     for item in items:
-        named = re.search(r"\[(.*)\]", item.name)
-        chosen = {*named[1].split("-")} if named else set()
-        loop = chosen & {"asyncio", "uvloop", "trio"}
-        name = item.nodeid.partition("[")[0]
-        its = {core[way] for way in chosen & core.keys()} or {
-            ("asyncio", "trio")[zlib.crc32(name.encode()) % 2]
-        }
-        if "cluster" in item.path.parts:
-            its = {"asyncio"}
-        if "readiness" in chosen:
-            its = {*its, "uvloop"}
-        if not loop <= its:
+        ways[_name(item)] |= _chosen(item) & {"fork", "forkserver"}
+    for item in items:
+        draw = zlib.crc32(_name(item).encode())
+        chosen = _chosen(item)
+        way = sorted(ways[_name(item)])
+        loops = ["asyncio", "trio"]
+        if "cluster" in item.path.parts or "threads" in chosen:
+            loops = ["asyncio"]
+        elif "readiness" in chosen:
+            loops = ["asyncio", "trio", "uvloop"]
+        drawn = {loops[draw % len(loops)]}
+        if way:
+            drawn.add(way[draw // 6 % len(way)])
+        if chosen & {"asyncio", "trio", "uvloop", *way} - drawn:
             item.add_marker(pytest.mark.slow)
+
+
+def _name(item: pytest.Item) -> str:
+    return item.nodeid.partition("[")[0]
+
+
+def _chosen(item: pytest.Item) -> set[str]:
+    """Return what its parameters are."""
+    named = re.search(r"\[(.*)\]", item.name)
+    return {*named[1].split("-")} if named else set()
 
 
 def pytest_report_header() -> str:

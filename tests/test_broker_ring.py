@@ -438,6 +438,7 @@ def test_garbage_in_the_ring_ends_one_worker(served, caplog) -> None:
     assert other.get() == 1
 
 
+@pytest.mark.slow
 def test_a_greeting_that_the_deadline_finds_brings_its_descriptors(
     served, monkeypatch
 ) -> None:

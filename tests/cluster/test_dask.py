@@ -146,6 +146,7 @@ async def test_a_task_that_is_cancelled_before_it_begins_never_does(
         assert [await running, await last] == ["go"] * 2
 
 
+@pytest.mark.slow
 async def test_a_worker_that_does_not_answer_keeps_no_call_from_being_withdrawn(
     new_cluster, monkeypatch
 ) -> None:
@@ -214,6 +215,7 @@ async def test_a_handle_tells_whether_its_task_has_begun(pool) -> None:
 # Deaths
 
 
+@pytest.mark.slow
 async def test_a_worker_killed_in_the_middle_of_1000_tasks(whole) -> None:
     async with Gate() as gate:
         dying = whole.submit(wait_at, gate.address)
