@@ -76,9 +76,17 @@ def cluster() -> Iterator[str]:
     program.end()
 
 
-async def there_are_workers(pool: DaskPool) -> None:
+@pytest.fixture(scope="module")
+def small_cluster() -> Iterator[str]:
+    """The address of a cluster of two workers."""
+    program = Program(2)
+    yield program.address
+    program.end()
+
+
+async def there_are_workers(pool: DaskPool, count: int = 3) -> None:
     """Wait for those that were killed before to be replaced."""
-    await client_of(pool).wait_for_workers(3, timeout=30)
+    await client_of(pool).wait_for_workers(count, timeout=30)
 
 
 @pytest.fixture
@@ -93,4 +101,12 @@ async def whole(cluster: str):
     """The pool of all that the cluster has."""
     async with DaskPool(cluster, grace=0.2) as pool:
         await there_are_workers(pool)
+        yield pool
+
+
+@pytest.fixture
+async def small(small_cluster: str):
+    """The pool of all that a cluster of two workers has."""
+    async with DaskPool(small_cluster, grace=0.2) as pool:
+        await there_are_workers(pool, 2)
         yield pool

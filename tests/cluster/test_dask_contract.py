@@ -12,5 +12,5 @@ class TestDaskPool(PoolContract):
 @pytest.mark.slow
 class TestDaskPoolWithoutLimit(PoolContract):
     @pytest.fixture
-    async def pool(self, whole):
-        return whole
+    async def pool(self, small):
+        return small
