@@ -7,6 +7,7 @@ CPUs the workers share here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from dataclasses import dataclass
@@ -21,11 +22,22 @@ from benchmarks.loops import run_on
 from benchmarks.tasks import nothing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
+    from aioipc.dask import DaskPool
     from benchmarks.effort import Effort
 
 FEW, MANY = Crowd(10), Crowd(200)
+
+
+@contextlib.asynccontextmanager
+async def _pool(crowd: Crowd) -> AsyncIterator[tuple[DaskPool, psutil.Process]]:
+    """A pool that has made some calls, and its scheduler's process."""
+    from aioipc.dask import DaskPool  # noqa: PLC0415 - Dask need not be installed
+
+    async with cluster(crowd) as (address, scheduler), DaskPool(address) as pool:
+        await asyncio.gather(*(pool.submit(nothing, n) for n in range(200)))
+        yield pool, scheduler
 
 
 @dataclass(frozen=True)
@@ -38,10 +50,7 @@ class Calls:
         return run_on("asyncio", self._run, crowd)
 
     async def _run(self, crowd: Crowd) -> tuple[float, float]:
-        from aioipc.dask import DaskPool  # noqa: PLC0415 - Dask need not be installed
-
-        async with cluster(crowd) as (address, scheduler), DaskPool(address) as pool:
-            await asyncio.gather(*(pool.submit(nothing, n) for n in range(200)))
+        async with _pool(crowd) as (pool, scheduler):
             both = scheduler, psutil.Process(os.getpid())
             before = [cpu_of(it) for it in both]
             for _ in range(10):
@@ -81,10 +90,7 @@ class Waiting:
         return run_on("asyncio", self._run, crowd)
 
     async def _run(self, crowd: Crowd) -> float:
-        from aioipc.dask import DaskPool  # noqa: PLC0415 - Dask need not be installed
-
-        async with cluster(crowd) as (address, scheduler), DaskPool(address) as pool:
-            await asyncio.gather(*(pool.submit(nothing, n) for n in range(200)))
+        async with _pool(crowd) as (pool, scheduler):
             before = scheduler.memory_info().rss
             calls = [pool.submit(_last, 60.0) for _ in range(self.count)]
             client = pool._engine._connection.client

@@ -1,8 +1,21 @@
-"""What the tests of `DaskPool` look at behind it: its client, and the scheduler."""
+"""What the tests of `DaskPool` look at: programs, its client, and the scheduler."""
 
+import subprocess
+import sys
 from typing import Any
 
 from aioipc.dask import DaskPool
+
+
+def run_program(code: str, *options: str) -> "subprocess.CompletedProcess[str]":
+    """Run a program that is given as text, to its end."""
+    return subprocess.run(
+        [sys.executable, *options, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
 
 
 def client_of(pool: DaskPool) -> Any:

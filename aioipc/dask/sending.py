@@ -36,7 +36,7 @@ PackedCall = tuple["DaskCall", bytes]
 
 
 class DataLost(Exception):
-    """A call's workers did not survive it, or died of something else too often."""
+    """The data of a call were lost with its worker, as often as it was sent."""
 
 
 class DaskCall(Call):

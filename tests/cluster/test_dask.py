@@ -1,14 +1,12 @@
 """The calls of a `DaskPool`: their arguments, results, cancels and deaths."""
 
-import subprocess
-import sys
 import warnings
 
 import anyio
 import dask_tasks
 import numpy as np
 import pytest
-from dask_views import client_of
+from dask_views import client_of, run_program
 
 import aioipc
 from aioipc import WorkerCrashed
@@ -341,12 +339,6 @@ def test_what_is_of_the_main_module_travels_by_value(cluster) -> None:
 
         asyncio.run(main())
     """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    done = run_program(code)
     lines = ["42", "caught 1", "caught 2", "4", "EncodeError", ""]
     assert (done.stdout, done.stderr) == ("\n".join(lines), "")

@@ -12,7 +12,7 @@ import dask_tasks
 import dask_views
 import psutil
 import pytest
-from dask_views import client_of
+from dask_views import client_of, run_program
 from distributed import Client, LocalCluster
 
 import aioipc
@@ -331,13 +331,7 @@ def test_a_cluster_ends_with_the_event_loop(anyio_backend) -> None:
             pid = asyncio.run(main())
             print(psutil.pid_exists(pid))
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    done = run_program(code, "-W", "ignore")
     assert done.stdout == "False\n", done.stderr
 
 

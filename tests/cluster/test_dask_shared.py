@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import subprocess
-import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -13,7 +11,7 @@ import dask
 import dask_tasks
 import dask_views
 import pytest
-from dask_views import client_of
+from dask_views import client_of, run_program
 from distributed import Client
 
 import aioipc
@@ -345,11 +343,5 @@ def test_what_is_shared_may_be_used_in_the_next_event_loop(cluster) -> None:
         queue = pool.Queue(name="of-two-loops")
         print(asyncio.run(use()), asyncio.run(use()))
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    done = run_program(code, "-W", "ignore")
     assert done.stdout == "1 1\n", done.stderr
